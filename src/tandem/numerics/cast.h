@@ -17,8 +17,13 @@ enum class Rounding {
   floor, ceil, to_zero, away,                           // directed
 };
 std::string_view to_string(Rounding r);
-Rounding parse_rounding(std::string_view s);  // also QONNX's names: ROUND, HALF_EVEN, CEIL, FLOOR, UP, DOWN, HALF_UP, HALF_DOWN
+// Our names in lower case, QONNX's in upper case: ROUND, HALF_EVEN, CEIL, FLOOR, UP, DOWN, HALF_UP, HALF_DOWN,
+// ROUND_TO_ZERO. Case matters: "half_up" sends ties to +inf, QONNX's "HALF_UP" away from zero (half_away), and
+// QONNX itself ignores case, so a reader of QONNX passes the upper-cased word. Throws Error(bad_input).
+Rounding parse_rounding(std::string_view s);
 
+// On integer grids: to the nearest end; to the nearest end of the levels -(kmax - Z) .. kmax - Z (a lower code
+// is unused); to the code of zero; modulo the number of codes. to_inf and to_nan need a floating element.
 enum class Overflow { saturate, saturate_symmetric, saturate_zero, wrap, to_inf, to_nan };
 
 struct Cast {
@@ -39,19 +44,24 @@ struct Cast {
 };
 
 // The code of x. Literal: x/S, Z, rounding, overflow, in that order of the definition.
+// Throws Error(bad_input) when S <= 0, the code range is empty, or a bipolar cast has Z != 0.
 std::int64_t cast_code(const Cast& c, const Rational& x);
 // The value S * (code - Z).
 Rational cast_value(const Cast& c, const Rational& x);
 
-// The step into code k (kmin < k <= kmax): code >= k iff x >= t (inclusive) or x > t (not inclusive).
-// Only for saturating casts (wrap has no steps).
+// The least code that occurs: kmin, or the mirror of kmax about Z when saturation is symmetric.
+std::int64_t lowest_code(const Cast& c);
+
+// The step into code k (lowest_code < k <= kmax): code >= k iff x >= t (inclusive) or x > t (not inclusive).
+// Only for saturating casts (wrap and saturate_zero are not monotone).
 struct CastStep {
   Rational t;
   bool inclusive;
 };
 CastStep step_of(const Cast& c, std::int64_t k);
 
-// round(q) to an integer under a mode; `parity_offset` is added before parity and sign are judged.
+// q rounded to an integer; parity and sign in the tie rules are those of q's neighbours and of q. (Where Z
+// is added before or after rounding decides what q is: x/S + Z or x/S.)
 Integer round_to_integer(const Rational& q, Rounding r);
 
 }  // namespace tandem

@@ -78,10 +78,12 @@ class Tensor {
 
   // Element i (flat, row-major) as a number, whatever the element type (f16 and bf16 included).
   double at(std::int64_t i) const;
-  std::int64_t int_at(std::int64_t i) const;
-  void set(std::int64_t i, double v);  // nearest even for floats, truncation for integers
+  std::int64_t int_at(std::int64_t i) const;  // as cast(i64)
+  void set(std::int64_t i, double v);  // nearest even for floats; truncation, saturating, for integers (NaN: 0)
 
-  Tensor reshaped(Shape s) const;      // shares storage
+  Tensor reshaped(Shape s) const;      // shares storage; throws Error(bad_input) when the sizes differ
+  // To a float: rounded once, nearest even. Float to integer: truncated and saturated, NaN gives 0.
+  // Integer to integer: the low bits. To boolean: v != 0.
   Tensor cast(DType t) const;
   // Rows [begin, end) along axis 0 (copies).
   Tensor rows(std::int64_t begin, std::int64_t end) const;
