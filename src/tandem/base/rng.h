@@ -4,8 +4,12 @@
 #include <array>
 #include <cstdint>
 #include <string_view>
+#include <utility>
 
 namespace tandem {
+
+// The block function: ten rounds over a 128-bit counter under a 64-bit key.
+std::array<std::uint32_t, 4> philox4x32_10(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key);
 
 class Rng {
  public:
