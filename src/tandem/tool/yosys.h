@@ -1,0 +1,53 @@
+// yosys: synthesis for iCE40 and structural checks.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "tandem/tool/process.h"
+#include "tandem/tool/work.h"
+
+namespace tandem::tool {
+
+struct Ice40Cells {
+  std::int64_t lut4 = 0;   // SB_LUT4
+  std::int64_t ff = 0;     // SB_DFF*
+  std::int64_t carry = 0;  // SB_CARRY
+  std::int64_t bram = 0;   // SB_RAM40* (4 kbit each)
+  std::int64_t spram = 0;  // SB_SPRAM256KA (32 KiB each)
+  std::int64_t dsp = 0;    // SB_MAC16
+  std::map<std::string, std::int64_t> all;  // every cell type
+};
+
+struct SynthOptions {
+  std::string top = "top";
+  bool dsp = false;                   // up5k only
+  std::vector<std::string> support;   // further files in the folder that the sources read (.hex): names are checked
+  std::string json = "net.json";      // netlist for nextpnr
+  std::string verilog;                // also write the netlist as Verilog under this name
+  double seconds = 600;
+  Trust trust = Trust::ours;
+};
+struct SynthResult {
+  Ice40Cells cells;
+  std::string json;                    // name in the work folder
+  std::vector<std::string> warnings;   // printable, without duplicates
+  std::string tool;                    // "yosys 0.23"
+  ProcessResult run;
+};
+// read_verilog -sv, synth_ice40 (flattened). `files` are names in the work folder. Throws Error(bad_input) with
+// yosys' own message when the design is refused, Error(limit) on time, memory, disk.
+SynthResult synth_ice40(const WorkFolder& work, const std::vector<std::string>& files, const SynthOptions& options,
+                        const Cancel& cancel = Cancel::never());
+
+struct CheckResult {
+  std::int64_t problems = 0;           // of yosys `check` after `proc` (conflicting drivers, undriven, loops)
+  std::int64_t latches = 0;
+  std::vector<std::string> messages;   // warnings
+  ProcessResult run;
+};
+CheckResult check_verilog(const WorkFolder& work, const std::vector<std::string>& files, const std::string& top,
+                          Trust trust = Trust::ours, const Cancel& cancel = Cancel::never());
+
+}  // namespace tandem::tool
