@@ -48,4 +48,15 @@ std::string nearest(std::string_view word, const std::vector<std::string>& candi
   return nearest(word, std::span<const std::string_view>(v));
 }
 
+std::string suggest(std::string_view word, const std::vector<std::string>& known) {
+  if (known.empty()) return "none is known here";
+  if (const std::string n = nearest(word, known); !n.empty()) return "did you mean '" + n + "'?";
+  std::string s = "known: ";
+  for (std::size_t i = 0; i < known.size(); ++i) {
+    if (i == 12) return s + ", ...";
+    s += (i ? ", " : "") + known[i];
+  }
+  return s;
+}
+
 }  // namespace tandem

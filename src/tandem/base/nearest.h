@@ -14,4 +14,7 @@ int edit_distance(std::string_view a, std::string_view b);
 std::string nearest(std::string_view word, std::span<const std::string_view> candidates);
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates);
 
+// "did you mean 'Conv'?", or "known: a, b, c" (at most twelve) when nothing is near: for Error::fix.
+std::string suggest(std::string_view word, const std::vector<std::string>& known);
+
 }  // namespace tandem

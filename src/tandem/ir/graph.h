@@ -28,6 +28,7 @@ struct Dim {
 using Dims = std::vector<Dim>;
 Dims dims_of(const Shape& s);
 bool all_known(const Dims& d);
+using tandem::to_string;
 std::string to_string(const Dims& d);
 
 struct TensorType {
@@ -95,9 +96,16 @@ struct UseMap {
 // Replaces symbolic extents of inputs by numbers and re-infers every shape.
 Graph bind(const Graph& g, const std::map<std::string, std::int64_t>& symbols);
 
+// The same from the shapes of given inputs (by name): symbols take the extents of the data, unknown
+// extents and ranks become known. Error(bad_input) names the input, both shapes and the axis.
+Graph bind_inputs(const Graph& g, const std::map<std::string, Shape>& shapes);
+
 // Sorts nodes topologically (Delay outputs are sources), drops nothing. Error: a cycle without Delay.
 void sort_nodes(Graph& g);
 // Removes nodes whose outputs nobody uses, and initialisers nobody reads.
+// Values keep their ids (see compact_values).
 void remove_dead(Graph& g);
+// Drops values that no node, port or initialiser mentions; renumbers the rest in order.
+void compact_values(Graph& g);
 
 }  // namespace tandem::ir

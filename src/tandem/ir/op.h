@@ -112,6 +112,8 @@ const OpDef& op_of(const Graph& g, const Node& n);
 void infer_shapes(Graph& g);
 // Structure: ports, attributes, dangling values, names, cycles. Throws Error(bad_input) at the first fault.
 void verify(const Graph& g);
+// The part of it that needs no operator definitions: an importer accepts operators we do not know.
+void verify_structure(const Graph& g);
 // Folds nodes whose inputs are all constant: exact, then one correct rounding to the node's dtype.
 // Quantisers of constants are kept (a Quant of a constant stays code and scale).
 void fold_constants(Graph& g);
