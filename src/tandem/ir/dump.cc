@@ -39,7 +39,7 @@ std::string list(const std::vector<T>& v, F&& one) {
   return s + "]";
 }
 
-std::string quoted(std::string_view s) { return fmt::format("\"{}\"", printable(s)); }
+std::string in_quotes(std::string_view s) { return fmt::format("\"{}\"", printable(s)); }
 
 std::string name_of(const Graph& g, ValueId v) {
   if (v == kNone) return "-";
@@ -66,7 +66,7 @@ std::string to_text(const Attribute& a) {
       std::string s = fmt::format("{}", v);
       return s.find_first_of(".einf") == std::string::npos ? s + ".0" : s;  // not to be read as an integer
     }
-    std::string operator()(const std::string& v) const { return quoted(v); }
+    std::string operator()(const std::string& v) const { return in_quotes(v); }
     std::string operator()(const std::vector<std::int64_t>& v) const { return list(v, *this); }
     std::string operator()(const std::vector<double>& v) const { return list(v, *this); }
     std::string operator()(const std::vector<std::string>& v) const { return list(v, *this); }
@@ -76,12 +76,12 @@ std::string to_text(const Attribute& a) {
 }
 
 std::string to_text(const Graph& g) {
-  std::string s = fmt::format("graph {} opset {}\n", quoted(g.name), g.opset);
-  for (const auto& [k, v] : g.metadata) s += fmt::format("meta {} = {}\n", quoted(k), quoted(v));
+  std::string s = fmt::format("graph {} opset {}\n", in_quotes(g.name), g.opset);
+  for (const auto& [k, v] : g.metadata) s += fmt::format("meta {} = {}\n", in_quotes(k), in_quotes(v));
   const auto typed = [&](ValueId v) {
     if (v < 0 || static_cast<std::size_t>(v) >= g.values.size()) return name_of(g, v);
     const Value& x = g.values[static_cast<std::size_t>(v)];
-    return fmt::format("{}: {}{}", name_of(g, v), type_text(x.type), x.quant.empty() ? "" : " quant " + quoted(x.quant));
+    return fmt::format("{}: {}{}", name_of(g, v), type_text(x.type), x.quant.empty() ? "" : " quant " + in_quotes(x.quant));
   };
   for (ValueId v : g.inputs) s += fmt::format("input {}\n", typed(v));
   for (const auto& [v, t] : g.initialisers) s += fmt::format("const {} = {}\n", name_of(g, v), tensor_text(t));
@@ -106,7 +106,7 @@ std::string to_text(const Graph& g) {
 }
 
 std::string first_difference(const Graph& a, const Graph& b) {
-  if (a.name != b.name) return fmt::format("graph names {} and {}", quoted(a.name), quoted(b.name));
+  if (a.name != b.name) return fmt::format("graph names {} and {}", in_quotes(a.name), in_quotes(b.name));
   if (a.opset != b.opset) return fmt::format("opsets {} and {}", a.opset, b.opset);
   if (a.metadata != b.metadata) return "metadata";
   const auto same_attr = [](const Attribute& x, const Attribute& y) {
@@ -118,15 +118,15 @@ std::string first_difference(const Graph& a, const Graph& b) {
   const auto value = [&](ValueId x, ValueId y) -> std::string {
     if (x == kNone || y == kNone) return x == y ? "" : "an absent value";
     const Value &p = a.values[static_cast<std::size_t>(x)], &q = b.values[static_cast<std::size_t>(y)];
-    if (p.name != q.name) return fmt::format("values {} and {}", quoted(p.name), quoted(q.name));
+    if (p.name != q.name) return fmt::format("values {} and {}", in_quotes(p.name), in_quotes(q.name));
     if (seen[static_cast<std::size_t>(x)]) return "";
     seen[static_cast<std::size_t>(x)] = 1;
     if (type_text(p.type) != type_text(q.type))
-      return fmt::format("types {} and {} of {}", type_text(p.type), type_text(q.type), quoted(p.name));
-    if (p.quant != q.quant) return fmt::format("quantisation annotations of {}", quoted(p.name));
+      return fmt::format("types {} and {} of {}", type_text(p.type), type_text(q.type), in_quotes(p.name));
+    if (p.quant != q.quant) return fmt::format("quantisation annotations of {}", in_quotes(p.name));
     const Tensor *s = a.constant(x), *t = b.constant(y);
-    if ((s == nullptr) != (t == nullptr)) return fmt::format("{} is an initialiser of one only", quoted(p.name));
-    if (s && !s->same(*t)) return fmt::format("initialisers of {}", quoted(p.name));
+    if ((s == nullptr) != (t == nullptr)) return fmt::format("{} is an initialiser of one only", in_quotes(p.name));
+    if (s && !s->same(*t)) return fmt::format("initialisers of {}", in_quotes(p.name));
     return "";
   };
   const auto all = [&](const std::vector<ValueId>& x, const std::vector<ValueId>& y, const std::string& where) -> std::string {
@@ -156,7 +156,7 @@ std::string first_difference(const Graph& a, const Graph& b) {
   for (const auto& [v, t] : a.initialisers)
     if (!seen[static_cast<std::size_t>(v)]) {
       const ValueId w = b.find(a.values[static_cast<std::size_t>(v)].name);
-      if (w == kNone) return fmt::format("initialiser {} is in one only", quoted(a.values[static_cast<std::size_t>(v)].name));
+      if (w == kNone) return fmt::format("initialiser {} is in one only", in_quotes(a.values[static_cast<std::size_t>(v)].name));
       if (std::string d = value(v, w); !d.empty()) return d;
     }
   return "";
