@@ -1,0 +1,116 @@
+// ArgMax, Softmax, Delay.
+#include "tandem/ir/ops/adjoints.h"
+#include "tandem/ir/ops/common.h"
+
+namespace tandem::ir {
+namespace {
+
+void infer_argmax(InferContext& c) {
+  const Dims& x = c.dims(0);
+  std::int64_t axis = normal_axis(c.node.attr_int("axis", 0), static_cast<std::int64_t>(x.size()), c.graph, c.node);
+  Dims y = x;
+  if (c.node.attr_int("keepdims", 1)) y[axis] = 1;
+  else y.erase(y.begin() + axis);
+  c.out = {TensorType{DType::i64, y}};
+}
+struct ArgMaxEval {
+  template <class T>
+  static void run(EvalArgs<T>& e) {
+    const Array<T>& x = *e.in[0];
+    std::int64_t r = static_cast<std::int64_t>(x.shape.size());
+    std::int64_t axis = normal_axis(e.node.attr_int("axis", 0), r, e.graph, e.node), n = x.shape[axis];
+    bool last = e.node.attr_int("select_last_index", 0);
+    std::int64_t outer = element_count(Shape(x.shape.begin(), x.shape.begin() + axis));
+    std::int64_t inner = element_count(Shape(x.shape.begin() + axis + 1, x.shape.end()));
+    Shape s = x.shape;
+    if (e.node.attr_int("keepdims", 1)) s[axis] = 1;
+    else s.erase(s.begin() + axis);
+    Array<T> y(s);
+    for (std::int64_t o = 0; o < outer; ++o)
+      for (std::int64_t i = 0; i < inner; ++i) {
+        std::int64_t best = 0;
+        for (std::int64_t k = 1; k < n; ++k) {
+          const T &a = x.v[(o * n + k) * inner + i], &b = x.v[(o * n + best) * inner + i];
+          if (a > b || (last && a == b)) best = k;
+        }
+        y.v[o * inner + i] = T(static_cast<long>(best));
+      }
+    e.out[0] = std::move(y);
+  }
+};
+Einsum argmax_einsum(const Graph& g, const Node& n) {
+  Shape x = shape_of(g, n.in(0));
+  std::int64_t axis = normal_axis(n.attr_int("axis", 0), static_cast<std::int64_t>(x.size()), g, n);
+  Einsum e;
+  e.ranks = {{"o", element_count(Shape(x.begin(), x.begin() + axis)), false},
+             {"i", element_count(Shape(x.begin() + axis + 1, x.end())), false}, {"k", x[axis], true}};
+  AffineIndex o{{{0, 1}}, 0}, i{{{1, 1}}, 0}, k{{{2, 1}}, 0};
+  e.inputs = {{"X", {o, k, i}}};
+  e.output = {"Y", {o, i}};
+  e.map = "copy";
+  e.reduce = "argmax";
+  return e;
+}
+
+void infer_softmax(InferContext& c) {
+  const Dims& x = c.dims(0);
+  normal_axis(c.node.attr_int("axis", -1), static_cast<std::int64_t>(x.size()), c.graph, c.node);
+  c.out = {*c.in[0]};
+}
+struct SoftmaxEval {
+  template <class T>
+  static void run(EvalArgs<T>& e) {
+    const Array<T>& x = *e.in[0];
+    std::int64_t axis = normal_axis(e.node.attr_int("axis", -1), static_cast<std::int64_t>(x.shape.size()), e.graph, e.node), n = x.shape[axis];
+    std::int64_t outer = element_count(Shape(x.shape.begin(), x.shape.begin() + axis));
+    std::int64_t inner = element_count(Shape(x.shape.begin() + axis + 1, x.shape.end()));
+    Array<T> y(x.shape);
+    for (std::int64_t o = 0; o < outer; ++o)
+      for (std::int64_t i = 0; i < inner; ++i) {
+        auto at = [&](std::int64_t k) { return (o * n + k) * inner + i; };
+        T m = x.v[at(0)], sum = 0;
+        for (std::int64_t k = 1; k < n; ++k) m = std::max(m, x.v[at(k)]);
+        for (std::int64_t k = 0; k < n; ++k) sum += y.v[at(k)] = std::exp(x.v[at(k)] - m);
+        for (std::int64_t k = 0; k < n; ++k) y.v[at(k)] /= sum;
+      }
+    e.out[0] = std::move(y);
+  }
+};
+
+void infer_delay(InferContext& c) {
+  if (c.node.attr_int("depth", 1) < 1) c.fail("depth must be at least 1", "a delay of one tick or more");
+  auto shape = c.node.attr_ints("shape", {});
+  TensorType t{DType::f32, Dims(shape.begin(), shape.end())};
+  for (auto d : shape)
+    if (d < 0) c.fail("shape has a negative extent");
+  if (c.in[0] && c.in[0]->dims && all_known(*c.in[0]->dims) && *c.in[0]->dims != *t.dims)
+    c.fail(fmt::format("input has shape {}, the delay states {}", to_string(*c.in[0]->dims), to_string(*t.dims)));
+  c.out = {t};
+}
+struct DelayEval {  // the evaluators hold the state; a Delay evaluated as a function would have none
+  template <class T>
+  static void run(EvalArgs<T>& e) {
+    throw node_error(e.graph, e.node, "a Delay has no value without state");
+  }
+};
+
+}  // namespace
+
+const OpDef kArgMax{.domain = "", .name = "ArgMax", .summary = "Index of the largest element along an axis.",
+                    .doc = "Ties give the lowest index (select_last_index = 1: the highest). After an exact value it is taken on the exact value.",
+                    .source = "ONNX ArgMax-13", .inputs = {{"X", "any shape"}}, .outputs = {{"Y", "i64"}},
+                    .attributes = {{"axis", AttrType::integer, "0", "the axis searched"}, {"keepdims", AttrType::integer, "1", "1: keep the axis with extent 1"},
+                                   {"select_last_index", AttrType::integer, "0", "1: ties give the highest index"}},
+                    .closure = Closure::index, .infer = infer_argmax, .eval = both<ArgMaxEval>(), .einsum = argmax_einsum};
+const OpDef kSoftmax{.domain = "", .name = "Softmax", .summary = "Normalised exponentials along an axis.",
+                     .doc = "Y = exp(X - max X) / sum exp(X - max X), computed in float on the host.", .source = "ONNX Softmax-13",
+                     .inputs = {{"X", "any shape"}}, .outputs = {{"Y", "shape of X"}}, .attributes = {{"axis", AttrType::integer, "-1", "the axis normalised"}},
+                     .closure = Closure::open, .infer = infer_softmax, .eval = {&SoftmaxEval::run<double>, nullptr}, .einsum = elementwise_einsum,
+                     .adjoint = adjoint_softmax};
+const OpDef kDelay{.domain = "tandem", .name = "Delay", .summary = "The input of an earlier tick: an operator with state.",
+                   .doc = "Y(t) = X(t - depth); before that, init. A cycle in the graph is legal iff it contains a Delay.", .source = "docs/semantics.md",
+                   .inputs = {{"X", "the stated shape"}, {"init", "constant of that shape; default 0", true}}, .outputs = {{"Y", "the stated shape"}},
+                   .attributes = {{"depth", AttrType::integer, "1", "ticks"}, {"shape", AttrType::integers, "required", "extents of the value"}},
+                   .closure = Closure::state, .infer = infer_delay, .eval = both<DelayEval>()};
+
+}  // namespace tandem::ir

@@ -1,0 +1,66 @@
+// The table of operators: one line each.
+#include <mutex>
+
+#include "tandem/base/nearest.h"
+#include "tandem/ir/ops/common.h"
+#include "tandem/ir/ops/grad.h"
+
+namespace tandem::ir {
+
+std::string_view to_string(Closure c) {
+  switch (c) {
+    case Closure::linear: return "linear";
+    case Closure::affine: return "affine";
+    case Closure::piecewise: return "piecewise";
+    case Closure::join: return "join";
+    case Closure::pool: return "pool";
+    case Closure::move: return "move";
+    case Closure::quantiser: return "quantiser";
+    case Closure::index: return "index";
+    case Closure::state: return "state";
+    case Closure::constant: return "constant";
+    case Closure::open: return "open";
+  }
+  return "?";
+}
+
+std::span<const OpDef* const> all_ops() {
+  static const std::vector<const OpDef*> table = [] {
+    std::vector<const OpDef*> t{
+        &kConv, &kMatMul, &kGemm,
+        &kAdd, &kSub, &kMul, &kDiv, &kPow, &kBatchNormalization,
+        &kRelu, &kClip, &kIdentity, &kDropout, &kSoftmax, &kArgMax,
+        &kMaxPool, &kAveragePool, &kGlobalAveragePool,
+        &kFlatten, &kReshape, &kSqueeze, &kUnsqueeze, &kTranspose, &kConcat, &kGather, &kShape,
+        &kQuant, &kBipolarQuant, &kThreshold, &kDelay,
+    };
+    auto more = grad_ops();
+    t.insert(t.end(), more.begin(), more.end());
+    return t;
+  }();
+  return table;
+}
+
+const OpDef* find_op(std::string_view domain, std::string_view name) {
+  if (domain == "ai.onnx") domain = "";
+  if (domain == "onnx.brevitas" || domain == "finn.custom_op.general") domain = "qonnx.custom_op.general";
+  static const std::map<std::pair<std::string_view, std::string_view>, const OpDef*> index = [] {
+    std::map<std::pair<std::string_view, std::string_view>, const OpDef*> m;
+    for (const OpDef* o : all_ops()) m[{o->domain, o->name}] = o;
+    return m;
+  }();
+  auto it = index.find({domain, name});
+  return it == index.end() ? nullptr : it->second;
+}
+
+const OpDef& op_of(const Graph& g, const Node& n) {
+  if (const OpDef* o = find_op(n.domain, n.op)) return *o;
+  std::vector<std::string> names;
+  for (const OpDef* o : all_ops()) names.emplace_back(o->name);
+  std::string near = nearest(n.op, names);
+  throw Error(Exit::bad_input, fmt::format("operator '{}{}{}' is not known", n.domain, n.domain.empty() ? "" : "::", n.op))
+      .at(g.describe(n))
+      .expected(near.empty() ? "an operator listed by `tandem ops`" : fmt::format("an operator listed by `tandem ops`; nearest: {}", near));
+}
+
+}  // namespace tandem::ir
