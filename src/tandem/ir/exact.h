@@ -49,7 +49,7 @@ struct IntMatMul {                     // [..., K] x [K, M]; weights constant wh
   std::vector<std::int64_t> weights;   // [K, M] row-major
   std::int64_t k, m;
 };
-struct IntLinear {                     // out = sum_j k_j[g] * in_j + c[g], broadcasting; then clamp where set
+struct IntLinear {                     // out = sum_j k_j[g] * in_j + c[g], broadcasting, groups over the output; then clamp where set
   std::vector<Grouped<Int128>> k;
   Grouped<Int128> c;
   std::optional<Grouped<Int128>> lo, hi;
@@ -73,24 +73,24 @@ struct Thresholds {
   std::vector<Int128> t;               // ascending, levels-1 of them, clipped to [Nmin, Nmax + 1]
   bool flip = false;
 };
-struct MulShift {                      // code index = clamp((m*N + r) >> shift, 0, levels-1); half_even: see requant.h
-  std::int64_t m, r;
-  int shift;
-};
+// Above this many levels a requantiser has no tables; it is evaluated by its casts.
+inline constexpr std::int64_t kMaxTableLevels = 4096;
 struct IntRequant {
-  Cast cast;                           // of group 0; scale and zero may differ per group (scales, zeros)
-  Grouped<Rational> scales;
-  Grouped<Integer> zeros;
+  std::vector<Cast> casts;             // one per group of `cast_group`
+  Shape cast_group;
+  std::vector<std::vector<Rational>> custom_steps;  // Threshold: the steps themselves, per group of `custom_group`
+  Shape custom_group;
   Shape group;                         // groups of `tables` (as Grouped::shape)
-  std::vector<Thresholds> tables;      // one per group; empty when levels > 65536
-  std::vector<std::int64_t> levels;    // N of the output for level index 0..: ascending
+  std::vector<Thresholds> tables;      // one per group; empty when there are more than kMaxTableLevels levels
+  std::vector<std::int64_t> levels;    // N of the output for level index 0..: ascending; empty without tables
   Carrier in;                          // of the input, for the slow evaluator
   std::string format;                  // "uint4", "int8", "bipolar"
   int bits = 0;
   bool is_signed = false;
 };
 struct QuantizeFloat {                 // f32 -> code: the cast of the float's exact value
-  IntRequant cast;                     // tables unused
+  IntRequant cast;                     // tables unused; thresholds[group][k]: the smallest float in code k + 1 or above
+  std::vector<std::vector<float>> thresholds;  // one per group of cast.group; empty when there are too many levels
 };
 struct ToFloat { Carrier in; };        // exact -> f32, one rounding
 struct IntArgMax { std::int64_t axis; bool keepdims; bool last; };
@@ -130,6 +130,8 @@ struct Port {
   Carrier carrier;
 };
 struct ExactProgram {
+  std::shared_ptr<const Graph> graph;  // prepared: bound, inferred, sorted, folded; FloatOp::node indexes its nodes
+  std::vector<std::shared_ptr<Tensor>> owned;  // float constants computed while lowering
   std::vector<Buffer> buffers;
   std::vector<Step> steps;           // in order
   std::vector<Port> inputs, outputs; // inputs are float buffers unless annotated
@@ -141,10 +143,14 @@ struct ExactProgram {
 // node, both scales and the remedies where an operand cannot be held.
 ExactProgram lower_exact(const Graph& bound, int max_bits = 128);
 std::string to_text(const ExactProgram& p);
+// What the evaluators expect: shapes inferred, nodes sorted, constants folded, dead nodes removed.
+Graph prepare(const Graph& bound);
+// The level index (0 = lowest code) of integer n in group `table`, by the steps alone.
+std::int64_t level_of(const Thresholds& table, Int128 n);
 
 // The slow carrier evaluator: Int128, checked. Same results as evaluate_literal by construction of the
 // definition; compared on random graphs.
-std::vector<Tensor> evaluate_carrier(const Graph& bound, const ExactProgram& p, const std::vector<Tensor>& inputs,
+std::vector<Tensor> evaluate_carrier(const ExactProgram& p, const std::vector<Tensor>& inputs,
                                      std::vector<std::vector<std::int64_t>>* states = nullptr,
                                      std::vector<std::vector<Int128>>* all_integers = nullptr);
 

@@ -2,8 +2,8 @@
 #include <mutex>
 
 #include "tandem/base/nearest.h"
+#include "tandem/ir/ops/adjoints.h"
 #include "tandem/ir/ops/common.h"
-#include "tandem/ir/ops/grad.h"
 
 namespace tandem::ir {
 
