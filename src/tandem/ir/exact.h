@@ -87,6 +87,7 @@ struct IntRequant {
   std::string format;                  // "uint4", "int8", "bipolar"
   int bits = 0;
   bool is_signed = false;
+  bool plain_codes = false;            // N of the output is the code itself (zero points differ per group)
 };
 struct QuantizeFloat {                 // f32 -> code: the cast of the float's exact value
   IntRequant cast;                     // tables unused; thresholds[group][k]: the smallest float in code k + 1 or above

@@ -12,6 +12,7 @@
 
 namespace tandem::ir {
 
+using tandem::to_string;  // Shape is a std::vector: found by name, not by argument
 using ValueId = std::int32_t;
 inline constexpr ValueId kNone = -1;  // an absent optional input
 

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "tandem/ir/op.h"
+#include "tandem/numerics/cast.h"
 
 namespace tandem::ir {
 
