@@ -1,0 +1,28 @@
+// Random quantised graphs: what the self-test and the differential tests draw from. A pure function of
+// (options, seed): the same seed gives the same graph everywhere.
+#pragma once
+#include "tandem/base/rng.h"
+#include "tandem/ir/graph.h"
+
+namespace tandem::ir {
+
+struct RandomGraphOptions {
+  int max_layers = 5;           // blocks after the input quantiser
+  int max_channels = 6;
+  int max_extent = 7;           // height and width
+  int max_bits = 8;             // of activations and weights
+  bool streaming = false;       // only what the streaming hardware has: dense, convolution, pooling, requantisers
+  bool joins = true;            // Add, Sub, Mul, Concat of two branches
+  bool state = false;           // a Delay somewhere
+  bool float_tail = true;       // sometimes Softmax at the end
+  std::int64_t batch = 1;
+};
+struct RandomGraph {
+  Graph graph;                  // shapes inferred
+  std::vector<Tensor> inputs;   // one sample for it
+};
+RandomGraph random_graph(const RandomGraphOptions& options, std::uint64_t seed);
+// Another random sample for the same graph.
+std::vector<Tensor> random_inputs(const Graph& g, std::uint64_t seed);
+
+}  // namespace tandem::ir
