@@ -1,0 +1,43 @@
+// Fast exact execution: the results that Verilog, C and simulators are compared with. Equal to the
+// reference evaluators on every input (tested on random graphs); float nodes run as the float evaluator
+// defines them.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "tandem/ir/exact.h"
+
+namespace tandem::exec {
+
+// May compute a contraction step (IntConv, IntMatMul) in another engine's arithmetic: `x` holds the
+// integers of each operand, `y` (sized) receives the result. Returns false to leave it to the own kernel.
+using ContractionHook =
+    std::function<bool(const ir::Step&, const std::vector<std::vector<std::int64_t>>& x, std::vector<std::int64_t>& y)>;
+
+class Executor {
+ public:
+  explicit Executor(ir::ExactProgram program);
+  ~Executor();
+  Executor(Executor&&) noexcept;
+
+  const ir::ExactProgram& program() const;
+  // Graph outputs for one set of inputs (shapes as bound). Advances the state of Delays by one tick.
+  // Errors: wrong shapes, NaN before an integer format.
+  std::vector<Tensor> run(const std::vector<Tensor>& inputs);
+  // The integers of a buffer after run().
+  std::vector<std::int64_t> integers(int buffer) const;
+  void reset_state();
+  void set_contraction_hook(ContractionHook hook);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Runs a graph with a symbolic or unit batch over `x` of n rows in batches; outputs have n rows.
+// One graph input whose first axis is the batch.
+std::vector<Tensor> run_rows(const ir::Graph& graph, const Tensor& x, std::int64_t batch = 64);
+
+}  // namespace tandem::exec
