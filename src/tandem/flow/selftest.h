@@ -1,0 +1,46 @@
+// The self-test: random graphs through every engine, compared to the bit. The same for every user, with
+// any seed. A mismatch is cut down to the first value that differs and saved as a graph file.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "tandem/base/cancel.h"
+
+namespace tandem::flow {
+
+struct SelftestParams {
+  std::int64_t graphs = 100;
+  std::uint64_t seed = 0;
+  // ref: the literal evaluator (the oracle, always there) and the carrier; exec; train: evaluation mode
+  // behind the door; rtl: Verilog in Verilator (streaming graphs only).
+  std::vector<std::string> engines{"ref", "exec"};
+  std::filesystem::path out = ".";     // folder for the graph file of a mismatch
+  std::function<void(std::int64_t done, std::int64_t total)> progress;
+};
+struct SelftestMismatch {
+  std::string engine, what;            // "output 0 element 3: ref 0.5, exec 0.25"
+  std::uint64_t seed = 0;              // of the graph
+  std::string file;                    // the saved graph
+  int nodes = 0;                       // of the saved graph
+};
+struct EngineCount {
+  std::int64_t graphs = 0, values = 0, refused = 0, mismatches = 0;
+};
+struct SelftestStats {
+  std::int64_t graphs = 0;
+  std::map<std::string, EngineCount> engines;
+  std::map<std::string, std::int64_t> operators;  // how often each operator was drawn
+  std::vector<SelftestMismatch> mismatches;
+  double seconds = 0;
+  bool ok() const { return mismatches.empty(); }
+};
+// Engines a caller may name. Throws Error(bad_input) for another one, Error(tool_missing) where the
+// engine needs something that is not installed.
+std::vector<std::string> selftest_engines();
+SelftestStats selftest(const SelftestParams& params, const Cancel& cancel = Cancel::never());
+
+}  // namespace tandem::flow
