@@ -1,0 +1,247 @@
+// Properties that every operator literal must have, on random graphs; known answers on small cases.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <set>
+
+#include "tandem/ir/arrays.h"
+#include "tandem/ir/dump.h"
+#include "tandem/ir/exact.h"
+#include "tandem/ir/op.h"
+#include "tandem/ir/ops/common.h"
+#include "tandem/ir/random_graph.h"
+
+namespace tandem::ir {
+namespace {
+
+// Runs an Einsum as it is written: loops over the ranks, operands read through their access functions.
+// Operand indices outside the operand read 0 (add) or are skipped (max).
+std::vector<Rational> interpret(const Einsum& e, const std::vector<Array<Rational>>& in, const Shape& out) {
+  std::vector<Rational> y(static_cast<std::size_t>(element_count(out)));
+  std::vector<bool> set(y.size());
+  std::vector<std::int64_t> at(e.ranks.size());
+  auto flat = [&](const Access& a, const Shape& s, std::int64_t& index) {
+    index = 0;
+    if (a.indices.size() != s.size()) return false;
+    for (std::size_t d = 0; d < s.size(); ++d) {
+      std::int64_t i = a.indices[d].offset;
+      for (auto& t : a.indices[d].terms) i += t.coefficient * at[static_cast<std::size_t>(t.rank)];
+      if (i < 0 || i >= s[d]) return false;
+      index = index * s[d] + i;
+    }
+    return true;
+  };
+  for (std::int64_t n = e.iterations(), k = 0; k < n; ++k) {
+    std::int64_t rest = k;
+    for (std::size_t r = e.ranks.size(); r-- > 0;) {
+      at[r] = rest % e.ranks[r].extent;
+      rest /= e.ranks[r].extent;
+    }
+    Rational v = 1;
+    bool inside = true;
+    for (std::size_t i = 0; i < e.inputs.size(); ++i) {
+      std::int64_t x;
+      if (flat(e.inputs[i], in[i].shape, x)) v *= in[i].v[static_cast<std::size_t>(x)];
+      else inside = false;
+    }
+    if (!inside) continue;
+    std::int64_t o;
+    EXPECT_TRUE(flat(e.output, out, o));
+    auto& acc = y[static_cast<std::size_t>(o)];
+    if (e.reduce == "max") acc = set[static_cast<std::size_t>(o)] ? std::max(acc, v) : v;
+    else acc += v;
+    set[static_cast<std::size_t>(o)] = true;
+  }
+  return y;
+}
+
+// Every node of random graphs: executed shape == inferred shape; rational and float evaluators agree; the
+// Einsum of contractions and pooling, run as it is written, gives the evaluator's result.
+TEST(Ops, PropertiesOnRandomGraphs) {
+  std::set<std::string> seen, einsums;
+  for (std::uint64_t seed = 0; seed < 250; ++seed) {
+    RandomGraph r = random_graph({}, 70'000 + seed);
+    Graph g = prepare(r.graph);
+    std::vector<LiteralValue> all;
+    evaluate_literal(g, r.inputs, nullptr, &all);
+    for (const Node& n : g.nodes) {
+      const OpDef& op = op_of(g, n);
+      seen.insert(n.op);
+      const Dims& d = *g.values[static_cast<std::size_t>(n.outputs[0])].type.dims;
+      const LiteralValue& y = all[static_cast<std::size_t>(n.outputs[0])];
+      ASSERT_EQ(dims_of(y.shape), d) << g.describe(n) << " seed " << seed;
+      if (!op.eval.as_rational || op.closure == Closure::state || op.closure == Closure::quantiser) continue;
+      std::vector<Array<Rational>> q(n.inputs.size());
+      std::vector<Array<double>> f(n.inputs.size());
+      std::vector<Array<Rational>> yq(1);
+      std::vector<Array<double>> yf(1);
+      EvalArgs<Rational> eq{g, n, {}, yq};
+      EvalArgs<double> ef{g, n, {}, yf};
+      double largest = 0;
+      for (std::size_t i = 0; i < n.inputs.size(); ++i) {
+        if (n.inputs[i] != kNone) {
+          const LiteralValue& x = all[static_cast<std::size_t>(n.inputs[i])];
+          q[i].shape = f[i].shape = x.shape;
+          for (std::size_t k = 0; k < (x.exact ? x.q.size() : x.f.size()); ++k) {
+            double v = x.exact ? nearest_double(x.q[k]) : x.f[k];
+            q[i].v.push_back(exact(v));
+            f[i].v.push_back(v);
+            largest = std::max(largest, std::abs(v));
+          }
+        }
+        eq.in.push_back(n.inputs[i] == kNone ? nullptr : &q[i]);
+        ef.in.push_back(n.inputs[i] == kNone ? nullptr : &f[i]);
+      }
+      op.eval.as_rational(eq);
+      op.eval.as_double(ef);
+      // Double rounding of at most a few hundred operations on numbers of this size.
+      double bound = 1e-12 * (1 + largest * largest * 100);
+      if (n.op != "ArgMax")  // its result jumps at ties
+        for (std::size_t k = 0; k < yq[0].v.size(); ++k) ASSERT_NEAR(nearest_double(yq[0].v[k]), yf[0].v[k], bound) << g.describe(n) << " seed " << seed;
+      static const std::set<std::string> contractions{"Conv", "MatMul", "Gemm", "MaxPool", "AveragePool", "GlobalAveragePool"};
+      if (!contractions.count(n.op)) continue;
+      Einsum e = op.einsum(g, n);
+      std::vector<Array<Rational>> operands{q[0]};
+      if (e.inputs.size() > 1) operands.push_back(q[1]);
+      Shape out = yq[0].shape;
+      if (n.op == "MatMul") {  // its Einsum names one batch rank
+        MatMulShape s = matmul_shape(g, n, q[0].shape, q[1].shape);
+        if (q[1].shape.size() != 2) continue;
+        operands[0].shape = {element_count(s.batch), s.n, s.k};
+        out = {element_count(s.batch), s.n, s.m};
+      }
+      auto z = interpret(e, operands, out);
+      einsums.insert(n.op);
+      Window w{};
+      std::vector<std::int64_t> counts;
+      if (n.op == "AveragePool") {
+        auto ks = n.attr_ints("kernel_shape", {});
+        w = window_of(g, n, q[0].shape[2], q[0].shape[3], ks[0], ks[1]);
+        counts = window_counts(g, n, w, q[0].shape[2], q[0].shape[3]);
+      }
+      for (std::size_t k = 0; k < z.size(); ++k) {
+        Rational want = yq[0].v[k];
+        if (n.op == "AveragePool") want *= Rational(counts[k % counts.size()]);
+        if (n.op == "GlobalAveragePool") want *= Rational(q[0].shape[2] * q[0].shape[3]);
+        if (n.op == "Conv" && n.in(2) != kNone) want -= q[2].v[k / static_cast<std::size_t>(out[2] * out[3]) % static_cast<std::size_t>(out[1])];
+        if (n.op == "Gemm") {
+          if (n.in(2) != kNone) want -= q[2].v[k % q[2].v.size()];
+          want /= exact(n.attr_float("alpha", 1));
+        }
+        ASSERT_EQ(z[k], want) << g.describe(n) << " seed " << seed << " element " << k << "\n" << e.text();
+      }
+    }
+  }
+  for (const char* op : {"Conv", "MatMul", "Gemm", "MaxPool", "AveragePool", "GlobalAveragePool"}) EXPECT_TRUE(einsums.count(op)) << op;
+  for (const char* op : {"Add", "Sub", "Mul", "Div", "Pow", "BatchNormalization", "Relu", "Clip", "Flatten", "Reshape", "Transpose", "Gather",
+                         "Concat", "ArgMax", "Softmax", "Identity", "Dropout", "Quant", "BipolarQuant", "Threshold", "Squeeze", "Unsqueeze"})
+    EXPECT_TRUE(seen.count(op)) << op << " was never drawn";
+}
+
+// Every literal says what it is.
+TEST(Ops, LiteralsAreComplete) {
+  std::set<std::pair<std::string_view, std::string_view>> names;
+  for (const OpDef* o : all_ops()) {
+    EXPECT_TRUE(names.insert({o->domain, o->name}).second) << o->name;
+    EXPECT_FALSE(o->summary.empty()) << o->name;
+    EXPECT_FALSE(o->doc.empty()) << o->name;
+    EXPECT_FALSE(o->source.empty()) << o->name;
+    EXPECT_FALSE(o->outputs.empty()) << o->name;
+    EXPECT_NE(o->infer, nullptr) << o->name;
+    EXPECT_NE(o->eval.as_double, nullptr) << o->name;
+    if (o->closure != Closure::open && o->domain != "tandem") {
+      EXPECT_NE(o->eval.as_rational, nullptr) << o->name;
+    }
+  }
+}
+
+Tensor run_float(Graph& g, Tensor x) {
+  infer_shapes(g);
+  return evaluate_float(g, {std::move(x)})[0];
+}
+
+TEST(Ops, MaxPoolCeilMode) {
+  Graph g;
+  ValueId x = g.add_input("x", DType::f32, {Dim(1), Dim(1), Dim(4), Dim(4)});
+  g.outputs = {g.add_node("MaxPool", {x}, {{"kernel_shape", std::vector<std::int64_t>{3, 3}}, {"strides", std::vector<std::int64_t>{2, 2}}, {"ceil_mode", std::int64_t{1}}})};
+  std::vector<float> v(16);
+  for (int i = 0; i < 16; ++i) v[static_cast<std::size_t>(i)] = static_cast<float>(i + 1);
+  Tensor y = run_float(g, Tensor::of<float>({1, 1, 4, 4}, v));
+  EXPECT_EQ(y.shape(), (Shape{1, 1, 2, 2}));
+  std::vector<float> want{11, 12, 15, 16};  // ONNX's example maxpool_2d_ceil
+  EXPECT_TRUE(y.same(Tensor::of<float>({1, 1, 2, 2}, want)));
+}
+
+TEST(Ops, AveragePoolCountsPaddingOnlyWhenAsked) {
+  for (std::int64_t include : {0, 1}) {
+    Graph g;
+    ValueId x = g.add_input("x", DType::f32, {Dim(1), Dim(1), Dim(2), Dim(2)});
+    g.outputs = {g.add_node("AveragePool", {x}, {{"kernel_shape", std::vector<std::int64_t>{2, 2}}, {"pads", std::vector<std::int64_t>{1, 1, 0, 0}},
+                                                 {"count_include_pad", include}})};
+    std::vector<float> v{1, 2, 3, 4};
+    Tensor y = run_float(g, Tensor::of<float>({1, 1, 2, 2}, v));
+    std::vector<float> want = include ? std::vector<float>{0.25f, 0.75f, 1.f, 2.5f} : std::vector<float>{1, 1.5f, 2, 2.5f};
+    EXPECT_TRUE(y.same(Tensor::of<float>({1, 1, 2, 2}, want))) << include;
+  }
+}
+
+TEST(Ops, BatchNormFactorIsCorrectlyRounded) {
+  EXPECT_EQ(batchnorm_factor(3.f, 4.f, 0.f), 1.5f);
+  EXPECT_EQ(batchnorm_factor(-1.f, 0.25f, 0.f), -2.f);
+  // Against twice the precision and more of a double: gamma^2 / v lies between the squares of the
+  // neighbouring midpoints.
+  Rng r(5, "bn");
+  for (int i = 0; i < 2000; ++i) {
+    float gamma = static_cast<float>(r.normal()), var = static_cast<float>(r.uniform() * 5 + 1e-4), eps = 1e-5f;
+    if (gamma == 0) continue;
+    float a = std::abs(batchnorm_factor(gamma, var, eps));
+    Rational square = exact(gamma) * exact(gamma) / (exact(var) + exact(eps));
+    Rational lo = (exact(std::nextafter(a, 0.f)) + exact(a)) / 2, hi = (exact(a) + exact(std::nextafter(a, INFINITY))) / 2;
+    EXPECT_LE(lo * lo, square);
+    EXPECT_GE(hi * hi, square);
+  }
+}
+
+TEST(Ops, ShapeArithmeticFolds) {
+  // Shape -> Gather -> Concat -> Reshape, as exporters write a flatten, becomes a plain Reshape.
+  Graph g;
+  ValueId x = g.add_input("x", DType::f32, {Dim("batch"), Dim(3), Dim(2), Dim(2)});
+  auto ints = [&](std::vector<std::int64_t> v) { return g.add_constant(g.unique_name("i"), Tensor::of<std::int64_t>({static_cast<std::int64_t>(v.size())}, v)); };
+  ValueId s = g.add_node("Shape", {x});
+  ValueId n = g.add_node("Gather", {s, ints({0})});
+  ValueId shape = g.add_node("Concat", {n, ints({-1})}, {{"axis", std::int64_t{0}}});
+  g.outputs = {g.add_node("Reshape", {x, shape})};
+  Graph b = prepare(bind(g, {{"batch", 5}}));
+  ASSERT_EQ(b.nodes.size(), 1u) << to_text(b);
+  EXPECT_EQ(*b.values[static_cast<std::size_t>(b.outputs[0])].type.dims, (Dims{Dim(5), Dim(12)}));
+}
+
+TEST(Ops, ErrorsNameTheNode) {
+  auto expect = [](auto build, std::string_view part) {
+    Graph g;
+    ValueId x = g.add_input("x", DType::f32, {Dim(1), Dim(2), Dim(4), Dim(4)});
+    try {
+      g.outputs = {build(g, x)};
+      infer_shapes(g);
+      if (g.nodes.back().op == "Quant") quant_spec(g, g.nodes.back(), {1, 2, 4, 4});
+      FAIL() << "accepted: " << part;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), Exit::bad_input);
+      EXPECT_NE(e.full().find("bad"), std::string::npos) << e.full();
+      EXPECT_NE(e.full().find(part), std::string::npos) << e.full();
+    }
+  };
+  auto c = [](Graph& g, Shape s) { return g.add_constant(g.unique_name("c"), Tensor(DType::f32, s)); };
+  expect([&](Graph& g, ValueId x) { return g.add_node("Conv", {x, c(g, {3, 5, 1, 1})}, {}, "bad"); }, "5");
+  expect([&](Graph& g, ValueId x) { return g.add_node("Conv", {x, c(g, {3, 2, 9, 9})}, {}, "bad"); }, "does not fit");
+  expect([&](Graph& g, ValueId x) { return g.add_node("MatMul", {x, c(g, {3, 2})}, {}, "bad"); }, "inner extents");
+  expect([&](Graph& g, ValueId x) { return g.add_node("Convolution", {x}, {}, "bad"); }, "Conv");
+  expect([&](Graph& g, ValueId x) { return g.add_node("Quant", {x, c(g, {}), c(g, {}), g.add_constant("w", Tensor::scalar(4.f))}, {}, "bad", "qonnx.custom_op.general"); },
+         "not a positive number");
+  expect([&](Graph& g, ValueId x) { return g.add_node("Quant", {x, g.add_constant("s", Tensor::scalar(1.f)), c(g, {}), g.add_constant("w", Tensor::scalar(3.5f))}, {}, "bad", "qonnx.custom_op.general"); },
+         "3.5");
+  expect([&](Graph& g, ValueId x) { return g.add_node("Transpose", {x}, {{"perm", std::vector<std::int64_t>{0, 1, 1, 2}}}, "bad"); }, "permutation");
+}
+
+}  // namespace
+}  // namespace tandem::ir
