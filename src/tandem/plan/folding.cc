@@ -1,0 +1,78 @@
+#include "tandem/plan/folding.h"
+
+#include <nlohmann/json.hpp>
+
+#include "tandem/plan/stage_graph.h"
+
+namespace tandem::plan {
+
+Folding smallest_folding(const StageGraph& g) {
+  Folding f;
+  f.of.resize(g.layers.size());
+  return f;
+}
+
+void check_folding(const StageGraph& g, const Folding& f) {
+  if (f.of.size() != g.layers.size())
+    throw bad_input("a folding of {} layers for a design of {}", f.of.size(), g.layers.size());
+  for (std::size_t i = 0; i < f.of.size(); ++i) {
+    const Layer& l = g.layers[i];
+    const auto [pe, simd] = f.of[i];
+    auto need = [&](bool ok, std::string_view what, std::int64_t value, std::int64_t of, std::string_view of_what) {
+      if (!ok)
+        throw bad_input("{} = {} does not divide the {} {}", what, value, of, of_what).at(fmt::format("layer '{}' ({})", l.name, l.node));
+    };
+    const bool channels = l.kind == LayerKind::depthwise || l.kind == LayerKind::pool;
+    if (l.kind == LayerKind::dense || channels) {
+      need(pe > 0 && l.mh % pe == 0, "PE", pe, l.mh, channels ? "channels" : "outputs");
+      const std::int64_t n = channels ? 1 : l.window ? l.window->c : l.mw;
+      need(simd > 0 && n % simd == 0, "SIMD", simd, n, channels ? "(this unit folds by PE only)" : l.window ? "channels of the window" : "inputs");
+    } else if (pe != 1 || simd != 1) {
+      throw bad_input("a {} layer cannot be folded", to_string(l.kind)).at(fmt::format("layer '{}' ({})", l.name, l.node));
+    }
+  }
+}
+
+std::string to_json(const StageGraph& g, const Folding& f) {
+  std::string r = "{\n  \"format\": \"tandem.folding\",\n  \"version\": 1,\n  \"layers\": [";
+  for (std::size_t i = 0; i < g.layers.size(); ++i)
+    r += fmt::format("{}\n    {{\"name\": \"{}\", \"pe\": {}, \"simd\": {}}}", i ? "," : "", g.layers[i].name, f.of[i].pe, f.of[i].simd);
+  return r + "\n  ]\n}\n";
+}
+
+Folding folding_from_json(const StageGraph& g, std::string_view text, std::string_view file) {
+  auto fail = [&](std::string what) { return Error(Exit::bad_input, std::move(what)).at(std::string(file)); };
+  if (text.size() > (16u << 20)) throw fail("a folding of more than 16 MiB");
+  // Depth is limited before a document is built: deep nesting would exhaust the stack.
+  const nlohmann::json::parser_callback_t shallow = [](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+    if (depth > 8) throw bad_input("nested too deeply");
+    return true;
+  };
+  Folding f = smallest_folding(g);
+  nlohmann::json j;
+  try {
+    j = nlohmann::json::parse(text, shallow);
+  } catch (const nlohmann::json::exception& e) {
+    throw fail(fmt::format("not JSON: {}", e.what()));
+  } catch (const Error&) {
+    throw fail("nested too deeply");
+  }
+  try {
+    if (j.at("format").get<std::string>() != "tandem.folding") throw fail("not a folding").expected("\"format\": \"tandem.folding\"");
+    if (j.at("version").get<int>() > 1) throw fail("a folding of a newer version than this program knows");
+    for (const auto& e : j.at("layers")) {
+      const std::string name = e.at("name").get<std::string>();
+      std::size_t i = 0;
+      std::string known;
+      while (i < g.layers.size() && g.layers[i].name != name) known += (i ? ", " : "") + g.layers[i++].name;
+      if (i == g.layers.size()) throw fail(fmt::format("no layer '{}'", printable(name))).expected("one of " + known);
+      f.of[i] = {e.at("pe").get<std::int64_t>(), e.at("simd").get<std::int64_t>()};
+    }
+  } catch (const nlohmann::json::exception& e) {
+    throw fail(fmt::format("a key is missing or has the wrong type: {}", e.what()));
+  }
+  check_folding(g, f);
+  return f;
+}
+
+}  // namespace tandem::plan

@@ -1,0 +1,36 @@
+// How far each stage of a dataflow design is folded in time.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tandem::plan {
+
+// PE: outputs computed at once; SIMD: inputs consumed at once. A matrix-vector unit of MH outputs and MW
+// inputs takes (MH/PE) * (MW/SIMD) cycles per vector. Pooling and depthwise units use PE only
+// (channels per beat).
+struct Fold {
+  std::int64_t pe = 1, simd = 1;
+  bool operator==(const Fold&) const = default;
+};
+
+struct StageGraph;
+
+// One Fold per layer of the stage graph, in its order. Layers that cannot be folded keep {1, 1}.
+struct Folding {
+  std::vector<Fold> of;
+  bool operator==(const Folding&) const = default;
+};
+
+// Everything fully folded: the smallest design.
+Folding smallest_folding(const StageGraph& g);
+// Throws Error(bad_input) that names the layer: PE must divide MH, SIMD must divide the channels of a
+// window (or MW where there is no window).
+void check_folding(const StageGraph& g, const Folding& f);
+// {"format": "tandem.folding", "version": 1, "layers": [{"name": "s01_conv1", "pe": 2, "simd": 1}, ...]}
+std::string to_json(const StageGraph& g, const Folding& f);
+// Layers by name; missing ones stay fully folded, an unknown one is an error that lists the known names.
+Folding folding_from_json(const StageGraph& g, std::string_view text, std::string_view file = "folding.json");
+
+}  // namespace tandem::plan

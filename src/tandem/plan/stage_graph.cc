@@ -1,0 +1,593 @@
+#include "tandem/plan/stage_graph.h"
+
+#include <algorithm>
+#include <bit>
+#include <numeric>
+
+namespace tandem::plan {
+namespace {
+
+[[noreturn]] void refuse(const ir::Step& s, std::string why, std::string fix = "") {
+  Error e(Exit::no, fmt::format("the streaming hardware cannot run {}: {}", s.node, why));
+  e.at(s.node);
+  if (!fix.empty()) e.fix(std::move(fix));
+  throw e;
+}
+
+std::int64_t narrow(const ir::Step& s, Int128 v, std::string_view what) {
+  if (v > INT64_MAX || v < INT64_MIN + 1)
+    refuse(s, fmt::format("{} {} needs more than 64 bits", what, to_string(v)),
+           "put a quantiser on the branch, or round the scales (--snap-scales)");
+  return static_cast<std::int64_t>(v);
+}
+
+struct At {       // a buffer of the program on the hardware
+  int layer = -2;  // -2: not on the hardware
+  Values v;
+};
+
+Shape frame_of(const Shape& s) { return s.size() >= 2 ? Shape(s.begin() + 1, s.end()) : s; }
+
+void set_range(Values& v, std::int64_t lo, std::int64_t hi) {
+  v.lo = lo;
+  v.hi = hi;
+  v.bits = std::max(1, signed_bits(lo, hi));
+  v.is_signed = lo < 0;
+}
+
+// Logical CHW to the stream's HWC.
+std::vector<std::int32_t> channels_last(std::int64_t c, std::int64_t h, std::int64_t w) {
+  std::vector<std::int32_t> o;
+  o.reserve(static_cast<std::size_t>(c * h * w));
+  for (std::int64_t p = 0; p < h * w; ++p)
+    for (std::int64_t i = 0; i < c; ++i) o.push_back(static_cast<std::int32_t>(i * h * w + p));
+  return o;
+}
+std::vector<std::int32_t> in_order(std::int64_t n) {
+  std::vector<std::int32_t> o(static_cast<std::size_t>(n));
+  std::iota(o.begin(), o.end(), 0);
+  return o;
+}
+
+// Per stream channel values of a Grouped constant. Returns 1 or `channels` entries (all elements when
+// the groups do not repeat with the channels).
+template <class T>
+std::vector<T> per_channel(const ir::Step& s, const ir::Grouped<T>& g, const Shape& full, Values& v) {
+  if (g.scalar()) return {g.v[0]};
+  Shape group = g.shape, whole = full;
+  if (group.size() == full.size() && full.size() >= 2) {
+    if (group[0] != 1) refuse(s, "its constants differ from sample to sample");
+    whole[0] = 1;
+  }
+  const std::vector<std::int32_t> gi = ir::group_index(group, whole);
+  auto at = [&](std::int64_t j) { return gi[static_cast<std::size_t>(v.order[static_cast<std::size_t>(j)])]; };
+  bool periodic = true;
+  for (std::int64_t j = v.channels; j < v.elements && periodic; ++j) periodic = at(j) == at(j % v.channels);
+  if (!periodic) v.channels = v.elements;
+  std::vector<T> r;
+  for (std::int64_t j = 0; j < v.channels; ++j) r.push_back(g.v[static_cast<std::size_t>(at(j))]);
+  return r;
+}
+
+class Builder {
+ public:
+  Builder(const ir::ExactProgram& p, StageGraph& g) : p_(p), g_(g), at_(p.buffers.size()), tail_(p.buffers.size()) {}
+
+  void run() {
+    for (const ir::Port& port : p_.inputs)
+      if (p_.buffers[idx(port.buffer)].integer) enter(port.buffer, port.name, port.name);
+    for (const ir::Step& s : p_.steps) step(s);
+    finish();
+  }
+
+ private:
+  const ir::ExactProgram& p_;
+  StageGraph& g_;
+  std::vector<At> at_;
+  std::vector<bool> tail_;  // floats computed from the hardware's results: they stay on the host
+  std::vector<std::pair<int, std::string>> results_;
+
+  static std::size_t idx(int i) { return static_cast<std::size_t>(i); }
+  const ir::Buffer& buffer(int b) const { return p_.buffers[idx(b)]; }
+
+  void enter(int b, std::string_view what, std::string_view port) {
+    if (g_.input_buffer >= 0)
+      throw Error(Exit::no, fmt::format("the streaming hardware takes one input, the model has two: '{}' and '{}'",
+                                        buffer(g_.input_buffer).name, what));
+    const ir::Buffer& bf = buffer(b);
+    g_.input_buffer = b;
+    g_.input_shape = frame_of(bf.shape);
+    g_.input_port = port;
+    Values v;
+    const Shape& f = g_.input_shape;
+    v.elements = element_count(f);
+    if (v.elements < 1 || v.elements > (1 << 24))
+      throw Error(Exit::no, fmt::format("input '{}' has {} elements a frame, hardware handles 1 to 2^24", bf.name, v.elements));
+    v.order = f.size() == 3 ? channels_last(f[0], f[1], f[2]) : in_order(v.elements);
+    v.channels = f.size() == 3 ? f[0] : f.empty() ? 1 : f.back();
+    if (bf.lo < -(Int128(1) << 62) || bf.hi > (Int128(1) << 62))
+      throw Error(Exit::no, fmt::format("input '{}' needs more than 64 bits", bf.name));
+    set_range(v, static_cast<std::int64_t>(bf.lo), static_cast<std::int64_t>(bf.hi));
+    g_.input = v;
+    at_[idx(b)] = {-1, v};
+  }
+
+  At& operand(const ir::Step& s, std::size_t i) {
+    const int b = s.in[i];
+    if (at_[idx(b)].layer == -2)
+      refuse(s, fmt::format("its operand '{}' is {}", buffer(b).name,
+                            buffer(b).integer ? "a constant or a state that no stage produces" : "a float value"));
+    return at_[idx(b)];
+  }
+
+  Layer& add(const ir::Step& s, LayerKind kind, std::vector<int> in) {
+    Layer l;
+    l.kind = kind;
+    l.node = s.node;
+    const std::string& n = buffer(s.out).name;
+    l.name = fmt::format("s{:02}_{}", g_.layers.size(), identifier(n).substr(0, 40));
+    l.in = std::move(in);
+    g_.layers.push_back(std::move(l));
+    return g_.layers.back();
+  }
+  void done(const ir::Step& s, Layer& l) {
+    if (l.out.elements > (1 << 24)) refuse(s, "more than 2^24 elements a frame");
+    at_[idx(s.out)] = {static_cast<int>(g_.layers.size()) - 1, l.out};
+  }
+
+  void step(const ir::Step& s) {
+    if (auto* x = std::get_if<ir::QuantizeFloat>(&s.params)) {
+      (void)x;
+      if (tail_[idx(s.in[0])]) refuse(s, "it quantises a float that depends on the hardware's results");
+      enter(s.out, s.node, host_input(s.in[0]));
+      g_.host.push_back(fmt::format("before: {} (input codes, stream order channels last)", s.node));
+    } else if (std::get_if<ir::FloatOp>(&s.params)) {
+      for (int b : s.in)
+        if (b >= 0 && tail_[idx(b)]) tail_[idx(s.out)] = true;
+      g_.host.push_back(fmt::format("{}: {} in f32", tail_[idx(s.out)] ? "after" : "before", s.node));
+    } else if (std::get_if<ir::ToFloat>(&s.params)) {
+      operand(s, 0);
+      tail_[idx(s.out)] = true;
+      results_.emplace_back(s.in[0], s.node);
+      g_.host.push_back(fmt::format("after: {} (scale and offset of the results)", s.node));
+    } else if (auto* x = std::get_if<ir::IntConv>(&s.params)) {
+      conv(s, *x);
+    } else if (auto* x = std::get_if<ir::IntMatMul>(&s.params)) {
+      matmul(s, *x);
+    } else if (auto* x = std::get_if<ir::IntPool>(&s.params)) {
+      pool(s, *x);
+    } else if (auto* x = std::get_if<ir::IntRequant>(&s.params)) {
+      requant(s, *x);
+    } else if (auto* x = std::get_if<ir::IntLinear>(&s.params)) {
+      linear(s, *x);
+    } else if (auto* x = std::get_if<ir::IntMove>(&s.params)) {
+      move(s, *x);
+    } else if (auto* x = std::get_if<ir::IntArgMax>(&s.params)) {
+      argmax(s, *x);
+    } else if (std::get_if<ir::IntMul>(&s.params)) {
+      refuse(s, "a product of two varying values has no stage yet", "multiply by a constant, or keep this part on the host");
+    } else {
+      refuse(s, "delays (state) have no stage yet");
+    }
+  }
+
+  std::string host_input(int b) const {
+    for (const ir::Port& port : p_.inputs)
+      if (port.buffer == b) return port.name;
+    return p_.inputs.empty() ? std::string("input") : p_.inputs[0].name;
+  }
+
+  // The window's input must stream channels last.
+  void need_channels_last(const ir::Step& s, const At& a, std::int64_t c, std::int64_t h, std::int64_t w) {
+    if (a.v.elements != c * h * w || a.v.order != channels_last(c, h, w))
+      refuse(s, "its input does not arrive row by row with channels last (a transpose or reshape stands before it)",
+             "remove the transpose, or move it behind the last convolution");
+  }
+
+  // Worst cases over the actual weights, and the width of the sum.
+  void accumulate(const ir::Step& s, Layer& l, const Values& in, bool padded) {
+    const Int128 lo = padded ? std::min<std::int64_t>(in.lo, 0) : in.lo, hi = padded ? std::max<std::int64_t>(in.hi, 0) : in.hi;
+    Int128 least = 0, most = 0;
+    std::int64_t wlo = 0, whi = 0;
+    for (std::int64_t o = 0; o < l.mh; ++o) {
+      Int128 a = 0, b = 0;
+      for (std::int64_t i = 0; i < l.mw; ++i) {
+        const std::int64_t w = l.weights[static_cast<std::size_t>(o * l.mw + i)];
+        wlo = std::min(wlo, w);
+        whi = std::max(whi, w);
+        a += std::min(w * lo, w * hi);
+        b += std::max(w * lo, w * hi);
+      }
+      least = o ? std::min(least, a) : a;
+      most = o ? std::max(most, b) : b;
+    }
+    l.weight_bits = signed_bits(std::min<std::int64_t>(wlo, -1), whi);  // always signed
+    if (l.weight_bits > 32) refuse(s, fmt::format("{}-bit weights; at most 32", l.weight_bits));
+    // The sum of a dense layer is kept signed: the multiplier's result is.
+    set_range(l.out, narrow(s, std::min<Int128>(least, -1), "its sum"), narrow(s, most, "its sum"));
+    if (l.out.bits > 62) refuse(s, fmt::format("a sum of {} bits; at most 62", l.out.bits));
+  }
+
+  void conv(const ir::Step& s, const ir::IntConv& x) {
+    const At a = operand(s, 0);
+    const Shape& in = buffer(s.in[0]).shape;
+    const Shape& out = buffer(s.out).shape;
+    if (in.size() != 4) refuse(s, "only two-dimensional convolutions have a stage");
+    const std::int64_t c = in[1], h = in[2], w = in[3], oh = out[2], ow = out[3], kk = x.kh * x.kw;
+    const std::int64_t ig = x.in_channels / x.group, og = x.out_channels / x.group;
+    need_channels_last(s, a, c, h, w);
+    Window win{.h = h, .w = w, .c = c, .kh = x.kh, .kw = x.kw, .sh = x.stride_h, .sw = x.stride_w, .dh = x.dilation_h,
+               .dw = x.dilation_w, .pt = x.pad_top, .pl = x.pad_left, .pb = x.pad_bottom, .pr = x.pad_right, .oh = oh, .ow = ow};
+    if (win.pt < 0 || win.pl < 0 || win.pb < 0 || win.pr < 0) refuse(s, "negative padding");
+    const bool depthwise = x.group > 1 && ig == 1 && og == 1;
+    Layer& l = add(s, depthwise ? LayerKind::depthwise : LayerKind::dense, {a.layer});
+    auto weight = [&](std::int64_t o, std::int64_t i, std::int64_t k) {
+      return x.weights[static_cast<std::size_t>((o * ig + i) * kk + k)];
+    };
+    l.mh = x.out_channels;
+    l.vectors = oh * ow;
+    if (depthwise) {
+      win.channel_outer = true;
+      l.mw = kk;
+      for (std::int64_t o = 0; o < c; ++o)
+        for (std::int64_t k = 0; k < kk; ++k) l.weights.push_back(weight(o, 0, k));
+    } else {
+      // Other groups are spelled out with zero weights: correct, at the cost of a dense convolution.
+      l.mw = kk * c;
+      l.weights.assign(static_cast<std::size_t>(l.mh * l.mw), 0);
+      for (std::int64_t o = 0; o < l.mh; ++o)
+        for (std::int64_t k = 0; k < kk; ++k)
+          for (std::int64_t i = 0; i < ig; ++i)
+            l.weights[static_cast<std::size_t>(o * l.mw + k * c + o / og * ig + i)] = weight(o, i, k);
+    }
+    l.macs = oh * ow * x.out_channels * ig * kk;
+    if (kk > 1 || x.stride_h > 1 || x.stride_w > 1 || win.padded() || depthwise) l.window = win;
+    l.out.elements = l.mh * oh * ow;
+    l.out.channels = l.mh;
+    l.out.order = channels_last(l.mh, oh, ow);
+    accumulate(s, l, a.v, win.padded());
+    done(s, l);
+  }
+
+  void matmul(const ir::Step& s, const ir::IntMatMul& x) {
+    if (x.weights.empty()) refuse(s, "a product of two varying matrices has no stage yet");
+    const At a = operand(s, 0);
+    if (x.k < 1 || a.v.elements % x.k) refuse(s, "its input does not split into whole vectors");
+    const std::int64_t v = a.v.elements / x.k;
+    for (std::int64_t j = 0; j < a.v.elements; ++j) {
+      const std::int64_t o = a.v.order[static_cast<std::size_t>(j)];
+      if (o / x.k != j / x.k || o % x.k != a.v.order[static_cast<std::size_t>(j % x.k)])
+        refuse(s, "the vectors it multiplies do not arrive one after the other (a transpose stands before it)");
+    }
+    Layer& l = add(s, LayerKind::dense, {a.layer});
+    l.mh = x.m;
+    l.mw = x.k;
+    l.vectors = v;
+    l.macs = v * x.k * x.m;
+    for (std::int64_t o = 0; o < x.m; ++o)
+      for (std::int64_t j = 0; j < x.k; ++j)
+        l.weights.push_back(x.weights[static_cast<std::size_t>(a.v.order[static_cast<std::size_t>(j)] * x.m + o)]);
+    l.out.elements = v * x.m;
+    l.out.channels = x.m;
+    l.out.order = in_order(l.out.elements);
+    accumulate(s, l, a.v, false);
+    done(s, l);
+  }
+
+  void pool(const ir::Step& s, const ir::IntPool& x) {
+    const At a = operand(s, 0);
+    const Shape& in = buffer(s.in[0]).shape;
+    const Shape& out = buffer(s.out).shape;
+    if (in.size() != 4) refuse(s, "only two-dimensional pooling has a stage");
+    const std::int64_t c = in[1], h = in[2], w = in[3], oh = out[2], ow = out[3];
+    need_channels_last(s, a, c, h, w);
+    for (std::int64_t f : x.position_factor)
+      if (f != x.position_factor[0])
+        refuse(s, "average pooling that leaves padding out of the mean has no stage", "set count_include_pad, or drop the padding");
+    Window win{.h = h, .w = w, .c = c, .kh = x.kh, .kw = x.kw, .sh = x.stride_h, .sw = x.stride_w, .pt = x.pad_top,
+               .pl = x.pad_left, .pb = x.pad_bottom, .pr = x.pad_right, .oh = oh, .ow = ow, .channel_outer = true};
+    std::vector<bool> least(static_cast<std::size_t>(c), x.kind == ir::IntPool::min);
+    if (x.kind == ir::IntPool::max)
+      for (std::size_t i = 0; i < least.size() && !x.min_channel.empty(); ++i)
+        least[i] = x.min_channel[x.min_channel.size() == 1 ? 0 : i];
+    const bool mixed = std::count(least.begin(), least.end(), true) % c != 0;
+    if (mixed && win.padded()) refuse(s, "padded max pooling whose scale changes sign between channels has no stage");
+    Layer& l = add(s, LayerKind::pool, {a.layer});
+    l.pool = x.kind == ir::IntPool::sum ? ir::IntPool::sum : mixed ? ir::IntPool::max : least[0] ? ir::IntPool::min : ir::IntPool::max;
+    if (mixed) l.min_channel = least;
+    l.mh = c;
+    l.mw = x.kh * x.kw;
+    l.vectors = oh * ow;
+    l.out.elements = c * oh * ow;
+    l.out.channels = c;
+    l.out.order = channels_last(c, oh, ow);
+    if (x.kind == ir::IntPool::sum) {
+      const std::int64_t f = x.position_factor.empty() ? 1 : x.position_factor[0];
+      if (f != 1) refuse(s, "a common factor of an average pooling has no stage");
+      const Int128 lo = win.padded() ? std::min<std::int64_t>(a.v.lo, 0) : a.v.lo, hi = win.padded() ? std::max<std::int64_t>(a.v.hi, 0) : a.v.hi;
+      set_range(l.out, narrow(s, lo * l.mw, "its sum"), narrow(s, hi * l.mw, "its sum"));
+    } else {
+      set_range(l.out, a.v.lo, a.v.hi);
+      win.pad_value = l.pool == ir::IntPool::min ? a.v.hi : a.v.lo;
+      l.out.bits = a.v.bits;
+    }
+    l.window = win;
+    done(s, l);
+  }
+
+  bool only_user(int b) const {
+    int n = 0;
+    for (const ir::Step& s : p_.steps) n += static_cast<int>(std::count(s.in.begin(), s.in.end(), b));
+    for (const ir::Port& o : p_.outputs) n += o.buffer == b;
+    return n == 1;
+  }
+
+  void requant(const ir::Step& s, const ir::IntRequant& x) {
+    At& a = operand(s, 0);
+    if (x.levels.empty() || (x.tables.empty() && x.levels.size() > 1))
+      refuse(s, fmt::format("its {} levels are too many for a table of steps", x.levels.size()), "use at most 16 bits");
+    ir::Grouped<ir::Thresholds> g;
+    g.shape = x.group;
+    g.v = x.tables;
+    if (g.v.empty()) g.v.resize(1);
+    for (ir::Thresholds& t : g.v) {
+      if (t.t.size() + 1 != x.levels.size()) refuse(s, fmt::format("{} steps for {} levels", t.t.size(), x.levels.size()));
+    }
+    Values v = a.v;
+    std::vector<ir::Thresholds> tables = per_channel(s, g, buffer(s.out).shape, v);
+    // A flipped channel right behind a contraction costs nothing: its weights are negated.
+    if (std::any_of(tables.begin(), tables.end(), [](const ir::Thresholds& t) { return t.flip; }) && a.layer >= 0 &&
+        only_user(s.in[0])) {
+      Layer& d = g_.layers[idx(a.layer)];
+      if ((d.kind == LayerKind::dense || d.kind == LayerKind::depthwise) && v.channels == d.mh &&
+          d.out.order == a.v.order && d.out.lo > INT64_MIN / 2) {
+        for (std::int64_t o = 0; o < d.mh; ++o) {
+          if (!tables[tables.size() == 1 ? 0 : static_cast<std::size_t>(o)].flip) continue;
+          for (std::int64_t i = 0; i < d.mw; ++i) {
+            std::int64_t& w = d.weights[static_cast<std::size_t>(o * d.mw + i)];
+            w = -w;
+          }
+        }
+        for (ir::Thresholds& t : tables) t.flip = false;
+        accumulate(s, d, g_.values_of(d.in[0]), d.window && d.window->padded());
+        a.v = d.out;
+      }
+    }
+    const std::int64_t entries = static_cast<std::int64_t>(tables.size()) * std::bit_ceil(static_cast<std::uint64_t>(x.levels.size()));
+    if (entries > (1 << 20))
+      refuse(s, fmt::format("{} steps ({} channels of {} levels) are too many for a table", entries, tables.size(), x.levels.size()),
+             "use fewer bits, or one scale for all channels");
+    Layer& l = add(s, LayerKind::requant, {a.layer});
+    l.out = a.v;
+    l.out.channels = v.channels;
+    l.levels = x.levels;
+    l.level_bits = std::max(1, static_cast<int>(std::bit_width(x.levels.size() - 1)));
+    // Entries are signed; the last place of a table that is not a power of two never binds.
+    l.entry_bits = 1 + std::max(a.v.bits, signed_bits(-1, a.v.hi + 1));
+    for (const ir::Thresholds& t : tables)
+      for (Int128 y : t.t) l.entry_bits = std::max(l.entry_bits, signed_bits(std::min<Int128>(narrow(s, y, "a step"), -1), y));
+    l.tables = std::move(tables);
+    set_range(l.out, *std::min_element(x.levels.begin(), x.levels.end()), *std::max_element(x.levels.begin(), x.levels.end()));
+    done(s, l);
+  }
+
+  void linear(const ir::Step& s, const ir::IntLinear& x) {
+    if (s.in.size() > 2) refuse(s, fmt::format("a sum of {} branches has no stage", s.in.size()), "add two at a time, with a quantiser between");
+    const Shape& out = buffer(s.out).shape;
+    const At a = operand(s, 0);
+    if (buffer(s.in[0]).shape != out) refuse(s, "broadcasting has no stage");
+    Values v = a.v;
+    std::vector<int> in{a.layer};
+    if (s.in.size() == 2) {
+      const At b = operand(s, 1);
+      if (buffer(s.in[1]).shape != out) refuse(s, "broadcasting has no stage");
+      if (b.v.order != a.v.order) refuse(s, "its operands arrive in different orders (a transpose on one branch)");
+      in.push_back(b.layer);
+    }
+    // Every constant must share one period, so widen first.
+    for (int pass = 0; pass < 2; ++pass) {
+      for (const auto& k : x.k) per_channel(s, k, out, v);
+      per_channel(s, x.c, out, v);
+      if (x.lo) per_channel(s, *x.lo, out, v);
+      if (x.hi) per_channel(s, *x.hi, out, v);
+    }
+    auto constants = [&](const ir::Grouped<Int128>& g, std::string_view what) {
+      std::vector<std::int64_t> r;
+      for (Int128 y : per_channel(s, g, out, v)) r.push_back(narrow(s, y, what));
+      return r;
+    };
+    std::vector<std::vector<std::int64_t>> k;
+    for (const auto& g : x.k) k.push_back(constants(g, "a factor"));
+    std::vector<std::int64_t> c = constants(x.c, "an offset"), lo, hi;
+    const Int128 wide = Int128(1) << 62;
+    auto clamps = [&](const ir::Grouped<Int128>& g) {  // a clamp beyond 62 bits never binds
+      std::vector<std::int64_t> r;
+      for (Int128 y : per_channel(s, g, out, v)) r.push_back(static_cast<std::int64_t>(std::clamp(y, -wide, wide)));
+      return r;
+    };
+    if (x.lo) lo = clamps(*x.lo);
+    if (x.hi) hi = clamps(*x.hi);
+    // The proven range from the operands.
+    Int128 least = wide, most = -wide;
+    for (std::int64_t j = 0; j < v.channels; ++j) {
+      auto at = [&](const std::vector<std::int64_t>& t) { return Int128(t[t.size() == 1 ? 0 : static_cast<std::size_t>(j)]); };
+      Int128 a0 = at(c), a1 = a0;
+      for (std::size_t i = 0; i < in.size(); ++i) {
+        const Values& o = i ? at_[idx(s.in[i])].v : a.v;
+        const Int128 p = at(k[i]) * o.lo, q = at(k[i]) * o.hi;
+        a0 += std::min(p, q);
+        a1 += std::max(p, q);
+      }
+      narrow(s, a0, "its result");
+      narrow(s, a1, "its result");
+      if (!lo.empty()) { a0 = std::max(a0, at(lo)); a1 = std::max(a1, at(lo)); }
+      if (!hi.empty()) { a0 = std::min(a0, at(hi)); a1 = std::min(a1, at(hi)); }
+      least = std::min(least, a0);
+      most = std::max(most, a1);
+    }
+    const bool two = in.size() == 2;
+    Layer& l = add(s, two ? LayerKind::add : LayerKind::affine, std::move(in));
+    l.out = v;
+    l.k = std::move(k);
+    l.c = std::move(c);
+    l.clamp_lo = std::move(lo);
+    l.clamp_hi = std::move(hi);
+    set_range(l.out, narrow(s, least, "its result"), narrow(s, most, "its result"));
+    if (l.out.bits > 60) refuse(s, fmt::format("a result of {} bits; at most 60", l.out.bits));
+    done(s, l);
+  }
+
+  void move(const ir::Step& s, const ir::IntMove& x) {
+    if (x.kind == ir::IntMove::concat || x.kind == ir::IntMove::gather)
+      refuse(s, x.kind == ir::IntMove::concat ? "joining tensors has no stage yet" : "gathering elements has no stage yet");
+    At a = operand(s, 0);
+    const Shape& in = buffer(s.in[0]).shape;
+    const Shape& out = buffer(s.out).shape;
+    const Shape fi = frame_of(in), fo = frame_of(out);
+    if (element_count(fi) != element_count(fo)) refuse(s, "it moves elements between samples");
+    if (x.kind == ir::IntMove::transpose) {
+      if (in.size() >= 2 && (x.perm.empty() || x.perm[0] != 0)) refuse(s, "it moves elements between samples");
+      // to[source] = place in the transposed frame
+      const std::vector<std::int64_t> st = row_major_strides(fi);
+      std::vector<std::int32_t> to(static_cast<std::size_t>(a.v.elements));
+      std::vector<std::int64_t> at(fo.size(), 0);
+      const std::size_t skip = in.size() >= 2 ? 1 : 0;
+      for (std::int64_t o = 0; o < a.v.elements; ++o) {
+        std::int64_t src = 0;
+        for (std::size_t d = 0; d < fo.size(); ++d) src += at[d] * st[static_cast<std::size_t>(x.perm[d + skip]) - skip];
+        to[static_cast<std::size_t>(src)] = static_cast<std::int32_t>(o);
+        for (std::size_t d = fo.size(); d-- > 0;) {
+          if (++at[d] < fo[d]) break;
+          at[d] = 0;
+        }
+      }
+      for (std::int32_t& o : a.v.order) o = to[static_cast<std::size_t>(o)];
+    }
+    at_[idx(s.out)] = a;
+  }
+
+  void argmax(const ir::Step& s, const ir::IntArgMax& x) {
+    const At a = operand(s, 0);
+    const Shape& in = buffer(s.in[0]).shape;
+    const std::int64_t axis = x.axis < 0 ? x.axis + static_cast<std::int64_t>(in.size()) : x.axis;
+    if (in.size() >= 2 && axis == 0) refuse(s, "it compares different samples");
+    const Shape f = frame_of(in);
+    const std::size_t ax = static_cast<std::size_t>(axis - (in.size() >= 2 ? 1 : 0));
+    std::int64_t n = f[ax], inner = 1;
+    for (std::size_t d = ax + 1; d < f.size(); ++d) inner *= f[d];
+    std::vector<std::int32_t> order;
+    for (std::int64_t j = 0; j < a.v.elements; ++j) {
+      const std::int64_t o = a.v.order[static_cast<std::size_t>(j)];
+      const std::int64_t place = o / inner % n, vector = o / (inner * n) * inner + o % inner;
+      if (place != j % n) refuse(s, "the values it compares do not arrive one after the other");
+      if (place == 0) order.push_back(static_cast<std::int32_t>(vector));
+      else if (order.back() != vector) refuse(s, "the values it compares do not arrive one after the other");
+    }
+    Layer& l = add(s, LayerKind::argmax, {a.layer});
+    l.mh = n;
+    l.vectors = a.v.elements / n;
+    l.argmax_last = x.last;
+    l.out.elements = l.vectors;
+    l.out.channels = 1;
+    l.out.order = std::move(order);
+    set_range(l.out, 0, n - 1);
+    done(s, l);
+  }
+
+  void finish() {
+    for (const ir::Port& o : p_.outputs) {
+      if (!buffer(o.buffer).integer) continue;
+      if (at_[idx(o.buffer)].layer == -2)
+        throw Error(Exit::no, fmt::format("output '{}' is a constant: nothing to build", o.name));
+      results_.emplace_back(o.buffer, o.name);
+    }
+    if (g_.input_buffer < 0)
+      throw Error(Exit::no, "the model has no quantised input: hardware works on integer codes")
+          .fix("quantise the input (--input-format uint8/255), then build");
+    int b = -1;
+    for (const auto& [r, name] : results_) {
+      if (b >= 0 && r != b)
+        throw Error(Exit::no, fmt::format("the streaming hardware has one output, the model has two: '{}' and '{}'",
+                                          buffer(b).name, buffer(r).name));
+      b = r;
+    }
+    if (b < 0) throw Error(Exit::no, "no output of the model is computed in integers: nothing to build");
+    if (at_[idx(b)].layer < 0) throw Error(Exit::no, "the output is the quantised input: nothing to build");
+    g_.output_buffer = b;
+    g_.output_layer = at_[idx(b)].layer;
+    g_.output = at_[idx(b)].v;
+    g_.output_shape = frame_of(buffer(b).shape);
+    for (const ir::Port& o : p_.outputs)
+      if (g_.output_port.empty()) g_.output_port = o.name;
+    prune();
+  }
+
+  // Layers that do not lead to the output.
+  void prune() {
+    std::vector<bool> used(g_.layers.size());
+    used[idx(g_.output_layer)] = true;
+    for (int i = g_.output_layer; i >= 0; --i)
+      if (used[idx(i)])
+        for (int j : g_.layers[idx(i)].in)
+          if (j >= 0) used[idx(j)] = true;
+    std::vector<int> now(g_.layers.size(), -1);
+    std::vector<Layer> kept;
+    for (std::size_t i = 0; i < g_.layers.size(); ++i) {
+      if (!used[i]) continue;
+      now[i] = static_cast<int>(kept.size());
+      kept.push_back(std::move(g_.layers[i]));
+      for (int& j : kept.back().in)
+        if (j >= 0) j = now[idx(j)];
+    }
+    g_.layers = std::move(kept);
+    g_.output_layer = now[idx(g_.output_layer)];
+  }
+};
+
+}  // namespace
+
+std::string_view to_string(LayerKind k) {
+  switch (k) {
+    case LayerKind::dense: return "dense";
+    case LayerKind::depthwise: return "depthwise";
+    case LayerKind::pool: return "pool";
+    case LayerKind::requant: return "requant";
+    case LayerKind::affine: return "affine";
+    case LayerKind::add: return "add";
+    case LayerKind::argmax: return "argmax";
+  }
+  return "?";
+}
+
+std::string identifier(std::string_view name) {
+  std::string r;
+  for (char c : name) {
+    const bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+    if (ok) r += c;
+    else if (!r.empty() && r.back() != '_') r += '_';
+  }
+  while (!r.empty() && r.back() == '_') r.pop_back();
+  if (r.empty()) return "x";
+  if (r[0] >= '0' && r[0] <= '9') r.insert(0, "n");
+  return r;
+}
+
+std::vector<std::int64_t> to_stream(const Values& v, const Int128* frame) {
+  std::vector<std::int64_t> r(static_cast<std::size_t>(v.elements));
+  for (std::size_t j = 0; j < r.size(); ++j) r[j] = static_cast<std::int64_t>(frame[v.order[j]]);
+  return r;
+}
+std::vector<std::int64_t> from_stream(const Values& v, const std::vector<std::int64_t>& stream) {
+  std::vector<std::int64_t> r(stream.size());
+  for (std::size_t j = 0; j < r.size(); ++j) r[static_cast<std::size_t>(v.order[j])] = stream[j];
+  return r;
+}
+
+StageGraph stages_from(const ir::ExactProgram& p, std::string_view name) {
+  StageGraph g;
+  g.name = identifier(name);
+  Builder(p, g).run();
+  return g;
+}
+
+}  // namespace tandem::plan

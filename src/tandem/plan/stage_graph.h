@@ -1,0 +1,94 @@
+// The layers of a streaming dataflow design, as far as they do not depend on folding: what an exact
+// program computes, in the order in which the hardware's streams carry it.
+//
+// A stream carries one frame (one sample) after the other as integers N of the carrier, channels
+// fastest (NHWC). Flattening costs nothing: the columns of the next dense layer are permuted here.
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tandem/ir/exact.h"
+#include "tandem/plan/folding.h"
+
+namespace tandem::plan {
+
+enum class LayerKind { dense, depthwise, pool, requant, affine, add, argmax };
+std::string_view to_string(LayerKind k);
+
+// The window in front of a convolution or pooling layer.
+struct Window {
+  std::int64_t h = 1, w = 1, c = 1;  // input frame
+  std::int64_t kh = 1, kw = 1, sh = 1, sw = 1, dh = 1, dw = 1;
+  std::int64_t pt = 0, pl = 0, pb = 0, pr = 0;
+  std::int64_t oh = 1, ow = 1;
+  std::int64_t pad_value = 0;
+  bool channel_outer = false;  // order (c, kh, kw) for depthwise and pooling, else (kh, kw, c)
+  std::int64_t padded_h() const { return h + pt + pb; }
+  std::int64_t padded_w() const { return w + pl + pr; }
+  bool padded() const { return pt + pl + pb + pr > 0; }
+};
+
+// A frame's values between two layers.
+struct Values {
+  int bits = 1;
+  bool is_signed = false;
+  std::int64_t lo = 0, hi = 0;
+  std::int64_t elements = 1;   // per frame
+  std::int64_t channels = 1;   // per-channel constants repeat with this period in the stream
+  // order[j] = flat logical index (row-major, without the batch) of the j-th element in the stream.
+  std::vector<std::int32_t> order;
+};
+
+struct Layer {
+  LayerKind kind = LayerKind::dense;
+  std::string name;   // identifier, unique: "s01_conv1"
+  std::string node;   // of the graph, for errors and tables
+  std::vector<int> in;  // producing layers; -1 is the design's input
+  Values out;
+  std::optional<Window> window;
+  // dense (convolutions included): mh outputs from mw inputs, `vectors` per frame; weights[mh][mw] in
+  // stream order. depthwise: weights[c][kh*kw], mh = c, mw = kh*kw.
+  std::int64_t mh = 1, mw = 1, vectors = 1;
+  std::vector<std::int64_t> weights;
+  int weight_bits = 1;
+  // pool
+  ir::IntPool::Kind pool = ir::IntPool::max;
+  std::vector<bool> min_channel;      // per channel
+  // requant: thresholds per stream channel (tables has 1 or channels entries); value of level i = levels[i]
+  std::vector<ir::Thresholds> tables;
+  std::vector<std::int64_t> levels;
+  int level_bits = 1;                 // steps of the search: ceil(log2(levels))
+  int entry_bits = 1;                 // of a signed entry of the table
+  // affine, add: out = sum k_j * in_j + c, then clamp; vectors have 1 or channels entries
+  std::vector<std::vector<std::int64_t>> k;
+  std::vector<std::int64_t> c, clamp_lo, clamp_hi;  // clamps empty where absent
+  bool argmax_last = false;
+  std::int64_t macs = 0;              // per frame
+};
+
+struct StageGraph {
+  std::string name;                   // identifier
+  Values input;
+  Shape input_shape, output_shape;    // of one frame, logical
+  std::string input_port, output_port;
+  int input_buffer = -1, output_buffer = -1;  // of the exact program
+  std::vector<Layer> layers;          // topological
+  int output_layer = -1;
+  Values output;                      // as the output layer's, with the order of the program's output
+  std::vector<std::string> host;      // what stays on the host, in words
+
+  const Values& values_of(int layer) const { return layer < 0 ? input : layers[static_cast<std::size_t>(layer)].out; }
+};
+
+// Throws Error(no) naming the node and the reason where hardware cannot do a step.
+StageGraph stages_from(const ir::ExactProgram& p, std::string_view name = "net");
+
+// One frame of integers (logical, row-major, at `frame`) to the order of the stream, and back.
+std::vector<std::int64_t> to_stream(const Values& v, const Int128* frame);
+std::vector<std::int64_t> from_stream(const Values& v, const std::vector<std::int64_t>& stream);
+
+// Letters, digits and underscores only, starting with a letter; never a keyword (prefixed by callers).
+std::string identifier(std::string_view name);
+
+}  // namespace tandem::plan

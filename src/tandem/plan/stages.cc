@@ -1,0 +1,441 @@
+#include "tandem/plan/stages.h"
+
+#include <algorithm>
+#include <bit>
+#include <numeric>
+
+namespace tandem::plan {
+namespace {
+using I = std::int64_t;
+
+I taps(const StageShape& s) { return s.kh * s.kw; }
+I groups(const StageShape& s) { return s.c / s.lanes_in; }  // beats per pixel
+I largest(I a, I b) { return a > b ? a : b; }
+
+I beats_in(const StageShape& s) { return s.beats_in; }
+I beats_out(const StageShape& s) { return s.beats_out; }
+I both(const StageShape& s) { return largest(s.beats_in, s.beats_out); }
+I one(const StageShape&) { return 1; }
+I none(const StageShape&) { return 0; }
+
+double memory_bits(I depth, I width) { return ice40_brams(depth, width) ? 0 : static_cast<double>(depth * width); }
+double counter(I n) { return bits_for(n); }
+
+using C = const Calibration&;
+const std::array<double, 6>& k(C c, StageKind s) { return c.lut4[static_cast<std::size_t>(s)]; }
+
+// What the counters and the payload of each stage cost; the coefficients come from fits.
+Cost pad_cost(const StageShape& s, C c) {
+  const auto& a = k(c, s.kind);
+  return {a[0] + a[1] * (counter(s.oh) + counter(s.ow) + counter(groups(s))) + a[2] * static_cast<double>(s.lanes_in * s.bits_in), 0, 0};
+}
+Cost window_cost(const StageShape& s, C c) {
+  const auto& a = k(c, s.kind);
+  const I depth = s.rows * s.w * groups(s), width = s.lanes_in * s.bits_in;
+  const double counters = counter(s.oh) + counter(s.ow) + counter(s.kh) + counter(s.kw) + counter(groups(s)) + counter(s.reps);
+  return {a[0] + a[1] * counters + a[2] * bits_for(depth) + a[3] * static_cast<double>(width) + a[4] * memory_bits(depth, width),
+          static_cast<double>(ice40_brams(depth, width)), 0};
+}
+Cost replay_cost(const StageShape& s, C c) {
+  const auto& a = k(c, s.kind);
+  const I sf = s.mw / s.simd, width = s.lanes_in * s.bits_in;
+  return {a[0] + a[1] * (counter(sf) + counter(s.mh / s.pe) + counter(s.vectors)) + a[3] * static_cast<double>(width) +
+              a[4] * memory_bits(2 * sf, width),
+          static_cast<double>(ice40_brams(2 * sf, width)), 0};
+}
+// Multipliers of at least 11 product bits become DSPs where the device has any (yosys -dsp).
+bool dsp_sized(const StageShape& s) { return s.bits_in + (s.signed_in ? 0 : 1) + s.weight_bits >= 11; }
+Cost multiply_cost(const StageShape& s, C c, I depth, I multipliers, I accumulators, I tree_adders) {
+  const auto& a = k(c, s.kind);
+  const double x = s.bits_in, w = s.weight_bits, acc = s.bits_out;
+  const I width = multipliers * s.weight_bits;
+  return {a[0] + a[1] * counter(depth) + a[2] * static_cast<double>(multipliers) * x * w +
+              a[3] * static_cast<double>(accumulators) * acc + a[4] * static_cast<double>(tree_adders) * (x + w + 1) +
+              a[5] * memory_bits(depth, width),
+          static_cast<double>(ice40_brams(depth, width)), dsp_sized(s) ? static_cast<double>(multipliers) : 0.0};
+}
+Cost mvau_cost(const StageShape& s, C c) {
+  const I depth = (s.mw / s.simd) * (s.mh / s.pe);
+  return multiply_cost(s, c, depth, s.pe * s.simd, s.pe, s.pe * (s.simd - 1));
+}
+Cost depthwise_cost(const StageShape& s, C c) {
+  return multiply_cost(s, c, groups(s) * taps(s), s.lanes_in, s.lanes_in, 0);
+}
+Cost pool_cost(const StageShape& s, C c) {
+  const auto& a = k(c, s.kind);
+  return {a[0] + a[1] * counter(taps(s)) + a[2] * static_cast<double>(s.lanes_in * s.bits_out), 0, 0};
+}
+Cost threshold_cost(const StageShape& s, C c) {
+  const auto& a = k(c, s.kind);
+  const double lanes = static_cast<double>(s.lanes_in), x = s.bits_in;
+  I brams = 0;
+  double logic = 0;
+  const I per_lane = s.tables == 1 ? 1 : s.tables / s.lanes_in;
+  if (s.serial) {
+    const I depth = per_lane << s.level_bits;
+    brams = s.lanes_in * ice40_brams(depth, s.entry_bits);
+    logic = lanes * memory_bits(depth, s.entry_bits);
+    return {a[0] + a[1] * lanes * x + a[2] * lanes * s.bits_out + a[3] * counter(per_lane) + a[4] * logic, static_cast<double>(brams), 0};
+  }
+  for (int j = 0; j < s.level_bits; ++j) {
+    brams += s.lanes_in * ice40_brams(per_lane << j, s.entry_bits);
+    logic += lanes * memory_bits(per_lane << j, s.entry_bits);
+  }
+  return {a[0] + (a[1] * lanes * x + a[2] * lanes * s.bits_out) * s.level_bits + a[3] * counter(per_lane) + a[4] * logic, static_cast<double>(brams), 0};
+}
+Cost payload_cost(const StageShape& s, C c) {
+  const auto& a = k(c, s.kind);
+  return {a[0] + a[1] * static_cast<double>(s.lanes_in * s.bits_in) + a[2] * static_cast<double>(s.lanes_out * s.bits_out), 0, 0};
+}
+Cost fifo_cost(const StageShape& s, C c) {
+  const auto& a = k(c, s.kind);
+  const I width = s.lanes_in * s.bits_in + (s.last_in ? 1 : 0);
+  return {a[0] + a[1] * static_cast<double>(width) + a[2] * bits_for(s.depth) + a[4] * memory_bits(s.depth, width),
+          static_cast<double>(ice40_brams(s.depth, width)), 0};
+}
+
+I tree(I n) { return n <= 1 ? 0 : std::bit_width(static_cast<std::uint64_t>(n - 1)); }
+
+const StageDef kStages[] = {
+    {StageKind::pad, "pad", "puts the padding value around each frame",
+     "S: c/lanes beats a pixel, rows top to bottom -> M: the padded frame", "lanes divide the channels",
+     beats_out, [](const StageShape& s) { return s.kh || s.kw ? I(0) : I(1); }, none, pad_cost},
+    {StageKind::window, "window", "sliding-window unit: holds rows in a line buffer and sends every window, each `reps` times",
+     "S: a frame, channels fastest -> M: windows in (kh, kw, c) or (c, kh, kw) order", "lanes divide the channels",
+     [](const StageShape& s) { return largest(s.beats_in, s.oh * s.ow * s.reps * taps(s) * groups(s)); },
+     [](const StageShape& s) { return std::min(s.h, largest((s.kh - 1) * s.dh + 1, s.oh == 1 ? s.h : s.sh)) * s.w * groups(s); },
+     [](const StageShape&) { return I(2); }, window_cost},
+    {StageKind::replay, "replay", "holds two vectors and sends each MH/PE times",
+     "S: MW/SIMD beats a vector -> M: each vector MH/PE times", "as the matrix-vector unit behind it",
+     [](const StageShape& s) { return s.vectors * (s.mw / s.simd) * (s.mh / s.pe); },
+     [](const StageShape& s) { return s.mw / s.simd; }, [](const StageShape&) { return I(2); }, replay_cost},
+    {StageKind::mvau, "mvau", "matrix-vector unit: PE rows by SIMD columns of the weight matrix each cycle",
+     "S: each vector MH/PE times, SIMD lanes -> M: sums, PE lanes", "PE divides MH, SIMD divides MW (the channels behind a window)",
+     [](const StageShape& s) { return s.vectors * (s.mw / s.simd) * (s.mh / s.pe); },
+     [](const StageShape& s) { return s.mw / s.simd; }, [](const StageShape& s) { return 3 + tree(s.simd); }, mvau_cost},
+    {StageKind::depthwise, "depthwise", "multiplies each channel's window with its own kernel and sums",
+     "S: windows in (c, kh, kw) order -> M: sums", "PE divides the channels",
+     beats_in, taps, [](const StageShape&) { return I(3); }, depthwise_cost},
+    {StageKind::pool, "pool", "maximum, minimum or sum over each channel's window",
+     "S: windows in (c, kh, kw) order -> M: one value a window and channel", "PE divides the channels",
+     beats_in, taps, one, pool_cost},
+    {StageKind::threshold, "threshold", "counts the steps below each value by binary search in a table per channel",
+     "S: integers -> M: codes", "lanes of the stage before; one step a cycle (serial) or all in a pipeline",
+     [](const StageShape& s) { return s.serial ? s.beats_in * s.level_bits : s.beats_in; },
+     one, [](const StageShape& s) { return I(s.level_bits) + 1; }, threshold_cost},
+    {StageKind::affine, "affine", "factor, offset and clamp per channel", "S: integers -> M: integers",
+     "lanes of the stage before", beats_in, one, [](const StageShape&) { return I(3); }, payload_cost},
+    {StageKind::add, "add", "joins two streams: factors, offset and clamp per channel",
+     "S0, S1: integers -> M: integers", "lanes common to both", beats_in, one, [](const StageShape&) { return I(3); }, payload_cost},
+    {StageKind::fork, "fork", "copies a stream", "S -> M0, M1, ...", "any lanes", beats_in, one, none, payload_cost},
+    {StageKind::fifo, "fifo", "queue in memory with registered output", "S -> M", "any lanes", beats_in, one,
+     [](const StageShape&) { return I(2); }, fifo_cost},
+    {StageKind::skid, "skid", "two-entry buffer: full throughput, registered ready", "S -> M", "any lanes", beats_in, one, one, payload_cost},
+    {StageKind::convert, "convert", "changes the number of lanes; one number divides the other", "S: lanes a -> M: lanes b",
+     "a divides b or b divides a", both, [](const StageShape& s) { return s.lanes_out > s.lanes_in ? s.lanes_out / s.lanes_in : I(1); },
+     one, payload_cost},
+    {StageKind::argmax, "argmax", "place of the largest of MH values; ties to the lowest (or highest) place",
+     "S: one value a beat -> M: one index a vector", "one lane", beats_in, [](const StageShape& s) { return s.mh; }, one, payload_cost},
+};
+
+struct Source {  // where a layer's values come out
+  int stage = -1;
+  std::uint8_t port = 0;
+  I lanes = 1;
+};
+struct Scratch {
+  std::vector<Source> at;          // by layer + 1
+  std::vector<std::uint8_t> uses, taken;
+  std::vector<I> slowest;          // cycles of the slowest stage up to the layer
+};
+
+class Expander {
+ public:
+  Expander(const StageGraph& g, const Folding& f, std::vector<StageShape>& out) : g_(g), f_(f), out_(out) {
+    thread_local Scratch scratch;
+    s_ = &scratch;
+    const std::size_t n = g.layers.size() + 1;
+    s_->at.assign(n, {});
+    s_->uses.assign(n, 0);
+    s_->taken.assign(n, 0);
+    s_->slowest.assign(n, 0);
+    out_.clear();
+  }
+
+  void run() {
+    for (const Layer& l : g_.layers)
+      for (int i : l.in) ++s_->uses[at(i)];
+    ++s_->uses[at(g_.output_layer)];
+    s_->at[0].lanes = input_lanes();
+    fork(-1);
+    for (std::size_t i = 0; i < g_.layers.size(); ++i) {
+      layer(static_cast<int>(i));
+      fork(static_cast<int>(i));
+    }
+    Source o = take(g_.output_layer);
+    skid(o, g_.layers.back().out);
+    // TLAST travels only where the next stage or the outside needs it.
+    for (StageShape& s : out_) s.last_out = false;
+    out_.back().last_out = true;
+    for (std::size_t i = out_.size(); i-- > 0;) {
+      StageShape& s = out_[i];
+      s.last_in = s.last_out && s.kind != StageKind::pad && s.kind != StageKind::window && s.kind != StageKind::replay;
+      if (s.last_in && s.in[0] >= 0) out_[static_cast<std::size_t>(s.in[0])].last_out = true;
+    }
+  }
+
+ private:
+  const StageGraph& g_;
+  const Folding& f_;
+  std::vector<StageShape>& out_;
+  Scratch* s_;
+
+  static std::size_t at(int layer) { return static_cast<std::size_t>(layer + 1); }
+
+  I wanted_lanes(std::size_t i) const {
+    const Layer& l = g_.layers[i];
+    switch (l.kind) {
+      case LayerKind::dense: return f_.of[i].simd;
+      case LayerKind::depthwise:
+      case LayerKind::pool: return f_.of[i].pe;
+      default: return 1;
+    }
+  }
+  I input_lanes() const {
+    for (std::size_t i = 0; i < g_.layers.size(); ++i)
+      for (int j : g_.layers[i].in)
+        if (j < 0) return wanted_lanes(i);
+    return 1;
+  }
+
+  // A stage that reads `from`, with the values on its input.
+  StageShape& push(StageKind kind, int layer, const Source& from, const Values& v) {
+    StageShape s;
+    s.kind = kind;
+    s.layer = layer;
+    s.in[0] = from.stage;
+    s.in_port[0] = from.port;
+    s.signed_in = s.signed_out = v.is_signed;
+    s.bits_in = s.bits_out = v.bits;
+    s.lanes_in = s.lanes_out = from.lanes;
+    s.beats_in = s.beats_out = v.elements / from.lanes;
+    out_.push_back(s);
+    return out_.back();
+  }
+  Source last() const { return {static_cast<int>(out_.size()) - 1, 0, out_.back().lanes_out}; }
+
+  Source take(int layer) {
+    Source s = s_->at[at(layer)];
+    if (s_->uses[at(layer)] > 1) s.port = s_->taken[at(layer)]++;
+    return s;
+  }
+  void fork(int layer) {
+    const std::uint8_t n = s_->uses[at(layer)];
+    if (n < 2) return;
+    push(StageKind::fork, -1, s_->at[at(layer)], g_.values_of(layer)).ports_out = n;
+    s_->at[at(layer)] = last();
+  }
+  void convert(Source& s, I lanes, const Values& v) {
+    const I common = std::gcd(s.lanes, lanes);
+    for (I to : {common, lanes}) {
+      if (s.lanes == to) continue;
+      StageShape& x = push(StageKind::convert, -1, s, v);
+      x.lanes_out = to;
+      x.beats_out = v.elements / to;
+      s = last();
+    }
+  }
+  // A registered boundary, unless the stage before is one.
+  void skid(Source& s, const Values& v) {
+    if (s.stage < 0) return;
+    const StageKind k = out_[static_cast<std::size_t>(s.stage)].kind;
+    if (k == StageKind::skid || k == StageKind::fifo || k == StageKind::window || k == StageKind::replay) return;
+    push(StageKind::skid, -1, s, v);
+    s = last();
+  }
+
+  void window(int i, Source& s, const Layer& l, const Values& v, I reps) {
+    const Window& w = *l.window;
+    if (w.padded()) {
+      StageShape& p = push(StageKind::pad, i, s, v);
+      p.c = w.c; p.h = w.h; p.w = w.w;
+      p.kh = w.pt; p.kw = w.pl;
+      p.oh = w.padded_h(); p.ow = w.padded_w();
+      p.beats_out = p.oh * p.ow * (w.c / s.lanes);
+      widen(p, l);
+      s = last();
+    }
+    StageShape& x = push(StageKind::window, i, s, v);
+    x.c = w.c; x.h = w.padded_h(); x.w = w.padded_w();
+    x.kh = w.kh; x.kw = w.kw; x.sh = w.sh; x.sw = w.sw; x.dh = w.dh; x.dw = w.dw;
+    x.oh = w.oh; x.ow = w.ow; x.reps = reps;
+    x.channel_outer = w.channel_outer;
+    const I cb = w.c / s.lanes;
+    x.beats_in = x.h * x.w * cb;
+    x.beats_out = x.oh * x.ow * reps * taps(x) * cb;
+    if (w.padded()) widen(x, l);
+    // Rows: those of one window, those of the next step, and what the block RAM holds anyway; never
+    // more than two frames, at which the unit never waits at a frame's border.
+    const I span = (x.kh - 1) * x.dh + 1, tail = x.h - (x.oh - 1) * x.sh;
+    const I least = largest(largest(span + x.sh, tail), x.sh) , row = x.w * cb;
+    const I width = s.lanes * x.bits_in;
+    I rows = largest(least, std::min<I>(2 * x.h, 2 * span));
+    const I held = 4096 / largest(1, std::bit_ceil(static_cast<std::uint64_t>(std::min<I>(16, width)))) / row;
+    rows = std::clamp(held, rows, largest(rows, 2 * x.h));
+    x.rows = rows;
+    s = last();
+  }
+  // Padding may widen the type: the padding value must fit.
+  void widen(StageShape& x, const Layer& l) {
+    const Window& w = *l.window;
+    const I lo = std::min(g_.values_of(l.in[0]).lo, w.pad_value), hi = largest(g_.values_of(l.in[0]).hi, w.pad_value);
+    x.signed_out = lo < 0;
+    x.bits_out = largest(1, signed_bits(lo, hi));
+    if (x.kind == StageKind::window) {
+      x.signed_in = x.signed_out;
+      x.bits_in = x.bits_out;
+    }
+  }
+
+  void layer(int i) {
+    const Layer& l = g_.layers[static_cast<std::size_t>(i)];
+    const Fold fold = f_.of[static_cast<std::size_t>(i)];
+    const Values& v = g_.values_of(l.in[0]);
+    Source s = take(l.in[0]);
+    std::size_t first = out_.size();
+    switch (l.kind) {
+      case LayerKind::dense: {
+        const I nf = l.mh / fold.pe;
+        convert(s, fold.simd, v);
+        int bits = v.bits;
+        bool sign = v.is_signed;
+        if (l.window) {
+          window(i, s, l, v, nf);
+          bits = out_.back().bits_out;
+          sign = out_.back().signed_out;
+        } else if (nf > 1) {
+          StageShape& r = push(StageKind::replay, i, s, v);
+          set_matrix(r, l, fold);
+          r.beats_out = r.beats_in * nf;
+          s = last();
+        } else {
+          skid(s, v);
+        }
+        StageShape& m = push(StageKind::mvau, i, s, v);
+        set_matrix(m, l, fold);
+        m.bits_in = bits;
+        m.signed_in = sign;
+        m.beats_in = l.vectors * (l.mw / fold.simd) * nf;
+        outputs(m, l, fold.pe);
+        break;
+      }
+      case LayerKind::depthwise:
+      case LayerKind::pool: {
+        convert(s, fold.pe, v);
+        window(i, s, l, v, 1);
+        const StageShape w = out_.back();
+        StageShape& m = push(l.kind == LayerKind::pool ? StageKind::pool : StageKind::depthwise, i, s, v);
+        set_matrix(m, l, {fold.pe, 1});
+        m.bits_in = w.bits_out;
+        m.signed_in = w.signed_out;
+        m.c = w.c; m.kh = w.kh; m.kw = w.kw; m.oh = w.oh; m.ow = w.ow;
+        m.beats_in = w.beats_out;
+        outputs(m, l, fold.pe);
+        break;
+      }
+      case LayerKind::requant: {
+        const I tables = static_cast<I>(l.tables.size());
+        if (tables > 1) convert(s, std::gcd(s.lanes, tables), v);
+        const I before = largest(s_->slowest[at(l.in[0])], slowest(first));
+        StageShape& t = push(StageKind::threshold, i, s, v);
+        t.tables = tables;
+        t.levels = static_cast<I>(l.levels.size());
+        t.level_bits = l.level_bits;
+        t.entry_bits = l.entry_bits;
+        outputs(t, l, s.lanes);
+        t.serial = t.beats_in * t.level_bits <= before;
+        break;
+      }
+      case LayerKind::affine:
+        constants(s, l, v);
+        outputs(push(StageKind::affine, i, s, v), l, s.lanes);
+        break;
+      case LayerKind::add: {
+        Source b = take(l.in[1]);
+        const Values& vb = g_.values_of(l.in[1]);
+        constants(s, l, v);
+        convert(s, std::gcd(s.lanes, b.lanes), v);
+        convert(b, s.lanes, vb);
+        queue(s, v);
+        queue(b, vb);
+        StageShape& x = push(StageKind::add, i, s, v);
+        x.in[1] = b.stage;
+        x.in_port[1] = b.port;
+        outputs(x, l, s.lanes);
+        s_->slowest[at(i)] = s_->slowest[at(l.in[1])];
+        break;
+      }
+      case LayerKind::argmax: {
+        convert(s, 1, v);
+        skid(s, v);
+        StageShape& x = push(StageKind::argmax, i, s, v);
+        x.mh = l.mh;
+        x.vectors = l.vectors;
+        outputs(x, l, 1);
+        break;
+      }
+    }
+    s_->slowest[at(i)] = largest(s_->slowest[at(i)], largest(s_->slowest[at(l.in[0])], slowest(first)));
+    s_->at[at(i)] = last();
+  }
+
+  I slowest(std::size_t first) const {
+    I c = 0;
+    for (std::size_t i = first; i < out_.size(); ++i) c = largest(c, stage_def(out_[i].kind).cycles(out_[i]));
+    return c;
+  }
+  // Lanes must divide the period of the constants.
+  void constants(Source& s, const Layer& l, const Values& v) {
+    std::size_t n = std::max({l.c.size(), l.clamp_lo.size(), l.clamp_hi.size()});
+    for (const auto& k : l.k) n = std::max(n, k.size());
+    if (n > 1) convert(s, std::gcd(s.lanes, static_cast<I>(n)), v);
+  }
+  // Both operands of a join wait for the other in a queue of one frame.
+  void queue(Source& s, const Values& v) {
+    StageShape& q = push(StageKind::fifo, -1, s, v);
+    q.depth = static_cast<I>(std::bit_ceil(static_cast<std::uint64_t>(q.beats_in + 2)));
+    s = last();
+  }
+  static void set_matrix(StageShape& s, const Layer& l, Fold f) {
+    s.mw = l.mw; s.mh = l.mh; s.vectors = l.vectors;
+    s.pe = f.pe; s.simd = f.simd;
+    s.weight_bits = l.weight_bits;
+  }
+  static void outputs(StageShape& s, const Layer& l, I lanes) {
+    s.lanes_out = lanes;
+    s.beats_out = l.out.elements / lanes;
+    s.bits_out = l.out.bits;
+    s.signed_out = l.out.is_signed;
+    s.channels = l.out.channels;
+  }
+};
+
+}  // namespace
+
+int bits_for(std::int64_t n) { return n <= 2 ? 1 : std::bit_width(static_cast<std::uint64_t>(n - 1)); }
+
+std::int64_t ice40_brams(std::int64_t depth, std::int64_t width) {
+  // Small memories become logic: yosys leaves a block RAM nearly empty otherwise.
+  if (depth * width < 256 || depth < 16) return 0;
+  std::int64_t best = 1 << 30;
+  for (auto [d, w] : {std::pair<I, I>{256, 16}, {512, 8}, {1024, 4}, {2048, 2}})
+    best = std::min<I>(best, ((depth + d - 1) / d) * ((width + w - 1) / w));
+  return best;
+}
+
+std::span<const StageDef> all_stages() { return kStages; }
+const StageDef& stage_def(StageKind k) { return kStages[static_cast<std::size_t>(k)]; }
+
+void expand(const StageGraph& g, const Folding& f, std::vector<StageShape>& out) { Expander(g, f, out).run(); }
+
+}  // namespace tandem::plan

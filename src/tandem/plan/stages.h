@@ -1,0 +1,77 @@
+// The hardware stages: each one is one literal with its ports, its cycles, its latency and what it
+// costs. `rtl` emits stages and `map` adds them up; both read the same numbers from here.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "tandem/plan/stage_graph.h"
+
+namespace tandem::plan {
+
+enum class StageKind : std::uint8_t {
+  pad, window, replay, mvau, depthwise, pool, threshold, affine, add, fork, fifo, skid, convert, argmax
+};
+inline constexpr int kStageKinds = 14;
+
+// Every number that a stage's closed forms and its generator need. Widths are bits of one element.
+struct StageShape {
+  StageKind kind = StageKind::skid;
+  bool signed_in = false, signed_out = false;
+  bool last_in = false, last_out = false;   // whether TLAST travels on the input and output stream
+  bool serial = false;                      // threshold: one step per cycle, else pipelined
+  std::uint8_t ports_out = 1;               // fork
+  int layer = -1;                           // of the stage graph; -1: the design's own plumbing
+  std::array<int, 2> in{-1, -1};            // producing stages; -1: the design's input (in[1]: absent)
+  std::array<std::uint8_t, 2> in_port{0, 0};
+  std::int64_t lanes_in = 1, lanes_out = 1, beats_in = 1, beats_out = 1;
+  int bits_in = 1, bits_out = 1;
+  // window, pad: c is channels, h and w the frame that enters
+  std::int64_t c = 1, h = 1, w = 1, kh = 1, kw = 1, sh = 1, sw = 1, dh = 1, dw = 1;
+  std::int64_t oh = 1, ow = 1, reps = 1, rows = 1;  // reps: each vector is sent so many times; rows held
+  bool channel_outer = false;
+  // mvau, replay
+  std::int64_t mw = 1, mh = 1, vectors = 1, pe = 1, simd = 1;
+  int weight_bits = 1;
+  // threshold: entries of the table per lane, steps of the search, bits of an entry
+  std::int64_t channels = 1, tables = 1, levels = 2;
+  int level_bits = 1, entry_bits = 1;
+  std::int64_t depth = 2;                   // fifo
+};
+
+// What a stage uses of an iCE40; estimated.
+struct Cost {
+  double lut4 = 0, bram = 0, dsp = 0;
+};
+// Coefficients of the LUT4 closed forms: fitted to yosys runs of generated stages, see calibration.cc.
+struct Calibration {
+  std::string_view source;
+  std::array<std::array<double, 6>, kStageKinds> lut4;  // per kind; meaning beside each closed form
+};
+const Calibration& ice40_calibration();
+
+struct StageDef {
+  StageKind kind;
+  std::string_view name;
+  std::string_view summary;
+  std::string_view ports;    // stream in -> stream out, in words
+  std::string_view folding;  // which folds are legal
+  std::int64_t (*cycles)(const StageShape&);   // per frame, when neither side stalls
+  std::int64_t (*needs)(const StageShape&);     // input beats before the first output beat can leave
+  std::int64_t (*pipeline)(const StageShape&);  // cycles from the last of these to the first output beat
+  Cost (*cost)(const StageShape&, const Calibration&);
+};
+std::span<const StageDef> all_stages();
+const StageDef& stage_def(StageKind k);
+
+// The stages of a folded design, converters, padding, buffers and forks included; `out` is reused.
+// Stage i only reads stages < i; the last one drives the output.
+void expand(const StageGraph& g, const Folding& f, std::vector<StageShape>& out);
+
+// Block RAMs of 4 kbit (256x16, 512x8, 1024x4, 2048x2) for a memory; 0 where it becomes logic.
+std::int64_t ice40_brams(std::int64_t depth, std::int64_t width);
+int bits_for(std::int64_t n);  // of a counter that holds 0..n-1; at least 1
+
+}  // namespace tandem::plan
