@@ -16,7 +16,7 @@ namespace {
 
 std::int64_t narrow(const ir::Step& s, Int128 v, std::string_view what) {
   if (v > INT64_MAX || v < INT64_MIN + 1)
-    refuse(s, fmt::format("{} {} needs more than 64 bits", what, to_string(v)),
+    refuse(s, fmt::format("{} {} needs more than 64 bits", what, tandem::to_string(v)),
            "put a quantiser on the branch, or round the scales (--snap-scales)");
   return static_cast<std::int64_t>(v);
 }
@@ -52,9 +52,9 @@ std::vector<std::int32_t> in_order(std::int64_t n) {
 // Per stream channel values of a Grouped constant. Returns 1 or `channels` entries (all elements when
 // the groups do not repeat with the channels).
 template <class T>
-std::vector<T> per_channel(const ir::Step& s, const ir::Grouped<T>& g, const Shape& full, Values& v) {
-  if (g.scalar()) return {g.v[0]};
-  Shape group = g.shape, whole = full;
+std::vector<T> per_channel(const ir::Step& s, const Shape& shape, const std::vector<T>& of_group, const Shape& full, Values& v) {
+  if (of_group.size() == 1) return {of_group[0]};
+  Shape group = shape, whole = full;
   if (group.size() == full.size() && full.size() >= 2) {
     if (group[0] != 1) refuse(s, "its constants differ from sample to sample");
     whole[0] = 1;
@@ -65,8 +65,12 @@ std::vector<T> per_channel(const ir::Step& s, const ir::Grouped<T>& g, const Sha
   for (std::int64_t j = v.channels; j < v.elements && periodic; ++j) periodic = at(j) == at(j % v.channels);
   if (!periodic) v.channels = v.elements;
   std::vector<T> r;
-  for (std::int64_t j = 0; j < v.channels; ++j) r.push_back(g.v[static_cast<std::size_t>(at(j))]);
+  for (std::int64_t j = 0; j < v.channels; ++j) r.push_back(of_group[static_cast<std::size_t>(at(j))]);
   return r;
+}
+template <class T>
+std::vector<T> per_channel(const ir::Step& s, const ir::Grouped<T>& g, const Shape& full, Values& v) {
+  return per_channel(s, g.shape, g.v, full, v);
 }
 
 class Builder {
@@ -205,6 +209,7 @@ class Builder {
     if (l.weight_bits > 32) refuse(s, fmt::format("{}-bit weights; at most 32", l.weight_bits));
     // The sum of a dense layer is kept signed: the multiplier's result is.
     set_range(l.out, narrow(s, std::min<Int128>(least, -1), "its sum"), narrow(s, most, "its sum"));
+    l.out.bits = std::max({l.out.bits, l.weight_bits, in.bits + (in.is_signed ? 0 : 1)});
     if (l.out.bits > 62) refuse(s, fmt::format("a sum of {} bits; at most 62", l.out.bits));
   }
 
@@ -326,15 +331,12 @@ class Builder {
     At& a = operand(s, 0);
     if (x.levels.empty() || (x.tables.empty() && x.levels.size() > 1))
       refuse(s, fmt::format("its {} levels are too many for a table of steps", x.levels.size()), "use at most 16 bits");
-    ir::Grouped<ir::Thresholds> g;
-    g.shape = x.group;
-    g.v = x.tables;
-    if (g.v.empty()) g.v.resize(1);
-    for (ir::Thresholds& t : g.v) {
+    std::vector<ir::Thresholds> tables = x.tables;
+    if (tables.empty()) tables.resize(1);
+    for (const ir::Thresholds& t : tables)
       if (t.t.size() + 1 != x.levels.size()) refuse(s, fmt::format("{} steps for {} levels", t.t.size(), x.levels.size()));
-    }
     Values v = a.v;
-    std::vector<ir::Thresholds> tables = per_channel(s, g, buffer(s.out).shape, v);
+    tables = per_channel(s, x.group, tables, buffer(s.out).shape, v);
     // A flipped channel right behind a contraction costs nothing: its weights are negated.
     if (std::any_of(tables.begin(), tables.end(), [](const ir::Thresholds& t) { return t.flip; }) && a.layer >= 0 &&
         only_user(s.in[0])) {
@@ -363,7 +365,7 @@ class Builder {
     l.levels = x.levels;
     l.level_bits = std::max(1, static_cast<int>(std::bit_width(x.levels.size() - 1)));
     // Entries are signed; the last place of a table that is not a power of two never binds.
-    l.entry_bits = 1 + std::max(a.v.bits, signed_bits(-1, a.v.hi + 1));
+    l.entry_bits = std::max(a.v.bits + (a.v.is_signed ? 0 : 1), signed_bits(-1, a.v.hi + 1));
     for (const ir::Thresholds& t : tables)
       for (Int128 y : t.t) l.entry_bits = std::max(l.entry_bits, signed_bits(std::min<Int128>(narrow(s, y, "a step"), -1), y));
     l.tables = std::move(tables);

@@ -1,0 +1,35 @@
+// Verilog for a folded stage graph: one module per stage, specialised, AXI4-Stream between them.
+#pragma once
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tandem/plan/stages.h"
+
+namespace tandem::rtl {
+
+struct File {
+  std::string name;  // "net.v", "net_03_mvau.hex"
+  std::string text;
+};
+// One side of the design: each beat carries `lanes` elements of `bits`, element 0 in the low bits, TDATA
+// padded with zeros to whole bytes.
+struct StreamPort {
+  std::int64_t lanes = 1, beats = 1;  // per frame
+  int bits = 1;
+  bool is_signed = false;
+  std::int64_t width() const { return (lanes * bits + 7) / 8 * 8; }
+};
+struct Design {
+  std::string top;              // module name, also the prefix of every other module
+  std::vector<File> files;      // .v and .hex; the top comes first
+  StreamPort in, out;
+  std::vector<plan::StageShape> stages;
+  std::vector<std::string> modules;  // of each stage
+  std::string hash;             // of everything generated, in every header
+  std::vector<std::string> names(std::string_view suffix) const;  // file names that end so
+};
+// Deterministic: the same graph, folding and prefix give the same bytes. `prefix` is an identifier.
+Design generate(const plan::StageGraph& g, const plan::Folding& f, std::string_view prefix = "net");
+
+}  // namespace tandem::rtl
