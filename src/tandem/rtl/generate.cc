@@ -22,12 +22,15 @@ class Fill {
   std::string operator()(std::string_view t) const {
     std::string r;
     for (std::size_t i = 0; i < t.size();) {
-      const std::size_t a = t.find('@', i);
-      if (a == std::string_view::npos) { r += t.substr(i); break; }
-      const std::size_t b = t.find('@', a + 1);
-      r += t.substr(i, a - i);
-      const auto it = m_.find(std::string(t.substr(a + 1, b - a - 1)));
-      TANDEM_CHECK(it != m_.end(), "template key '{}' has no value", t.substr(a + 1, b - a - 1));
+      std::size_t b = i + 1;
+      if (t[i] == '@')
+        while (b < t.size() && ((t[b] >= 'A' && t[b] <= 'Z') || (t[b] >= '0' && t[b] <= '9'))) ++b;
+      if (t[i] != '@' || b == i + 1 || b >= t.size() || t[b] != '@') {  // also Verilog's own "@("
+        r += t[i++];
+        continue;
+      }
+      const auto it = m_.find(std::string(t.substr(i + 1, b - i - 1)));
+      TANDEM_CHECK(it != m_.end(), "template key '{}' has no value", t.substr(i + 1, b - i - 1));
       r += it->second;
       i = b + 1;
     }
@@ -111,6 +114,7 @@ class Emitter {
       case StageKind::argmax: argmax(); break;
     }
     m_.body += "endmodule\n";
+    drop_unread();
     return std::move(m_);
   }
 
@@ -125,6 +129,39 @@ class Emitter {
   void put(std::string_view t) { m_.body += f_(t); }
   template <class... A>
   void line(fmt::format_string<A...> f, A&&... a) { m_.body += "  " + fmt::format(f, std::forward<A>(a)...) + "\n"; }
+
+  // Removes one-line wires that nothing reads: which of a counter's flags are needed depends on the shape.
+  void drop_unread() {
+    auto word = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_'; };
+    for (bool again = true; again;) {
+      again = false;
+      std::map<std::string, int, std::less<>> seen;
+      const std::string_view b = m_.body;
+      for (std::size_t i = 0; i < b.size();) {
+        std::size_t e = i;
+        while (e < b.size() && word(b[e])) ++e;
+        if (e > i) ++seen[std::string(b.substr(i, e - i))];
+        i = e + (e == i);
+      }
+      std::string kept;
+      for (std::size_t i = 0; i < b.size();) {
+        const std::size_t e = b.find('\n', i) + 1;
+        const std::string_view text = b.substr(i, e - i);
+        i = e;
+        const std::size_t eq = text.find(" = ");
+        if (text.starts_with("  wire ") && eq != std::string_view::npos) {
+          const std::size_t from = text.rfind(' ', eq - 1) + 1;
+          const std::string_view name = text.substr(from, eq - from);
+          if (seen.find(name)->second == 1 && !name.ends_with("unused")) {
+            again = true;
+            continue;
+          }
+        }
+        kept += text;
+      }
+      m_.body = std::move(kept);
+    }
+  }
 
   static std::string range(I width) { return width == 1 ? "[0:0]" : fmt::format("[{}:0]", width - 1); }
 
@@ -343,16 +380,15 @@ class Emitter {
       if (from + count < whole) r += fmt::format("{}({} < {})", r.empty() ? "" : " & ", n, num(b, from + count));
       return r.empty() ? std::string("1'b1") : r;
     };
-    line("wire inside = {} & {};", within("y", yb, s_.kh, s_.h, s_.oh), within("x", xb, s_.kw, s_.w, s_.ow));
-    // y_end closes the frame; the counter wraps by itself.
-    line("assign m_tvalid = ~inside | s_tvalid;");
-    line("assign s_tready = inside & m_tready;");
+    line("wire interior = {} & {};", within("y", yb, s_.kh, s_.h, s_.oh), within("x", xb, s_.kw, s_.w, s_.ow));
+    line("assign m_tvalid = ~interior | s_tvalid;");
+    line("assign s_tready = interior & m_tready;");
     std::string in, out;
     for (I i = s_.lanes_in; i-- > 0;) {
       in += extend(lane("s_tdata", i, s_.bits_in, s_.lanes_in), s_.bits_in, s_.signed_in, s_.bits_out) + (i ? ", " : "");
       out += num(s_.bits_out, l.window->pad_value) + (i ? ", " : "");
     }
-    line("assign m_tdata = inside ? {{{}}} : {{{}}};", in, out);
+    line("assign m_tdata = interior ? {{{}}} : {{{}}};", in, out);
   }
 
   // sum of a place and a constant, modulo the memory
@@ -419,18 +455,21 @@ class Emitter {
       line("wire {} release_n = oy_end ? {} : {};", range(u), many, few);
     }
     line("reg {} base, place;  // address of the window's top row, of the row being read", range(a));
-    line("reg {} left, at;     // offset of the window in a row, of the next beat", range(a));
+    const bool shift = s_.ow > 1 || s_.kh > 1 || s_.reps > 1 || (s_.channel_outer && cb > 1);
+    line("reg {} at;           // offset in the row of the next beat", range(a));
+    if (shift) line("reg {} left;         // of the window", range(a));
+    const std::string zero_left = shift ? fmt::format(" left <= {};", num(a, 0)) : "";
     if (s_.oh == 1) line("wire {} down = {};", range(a), num(a, tail * row % depth));
     else line("wire {} down = oy_end ? {} : {};", range(a), num(a, tail * row % depth), num(a, s_.sh * row % depth));
     wrap_add("base_next", "base", "down", a, depth);
     if (s_.kh > 1) wrap_add("place_next", "place", num(a, s_.dh * row % depth), a, depth);
-    line("wire {} right = left + {};", range(a), num(a, s_.sw * cb % (I(1) << a)));
+    if (s_.ow > 1) line("wire {} right = left + {};", range(a), num(a, s_.sw * cb % (I(1) << a)));
     line("always @(posedge clk) begin");
     line("  if (~rst_n) begin");
-    line("    base <= {0}; place <= {0}; left <= {0}; at <= {0};", num(a, 0));
+    line("    base <= {0}; place <= {0}; at <= {0};{1}", num(a, 0), zero_left);
     line("  end else if (step) begin");
     line("    if (line_end) begin");
-    line("      base <= base_next; place <= base_next; left <= {0}; at <= {0};", num(a, 0));
+    line("      base <= base_next; place <= base_next; at <= {};{}", num(a, 0), zero_left);
     if (s_.ow > 1) {
       line("    end else if (vector_end & rep_end) begin");
       line("      place <= base; left <= right; at <= right;");
@@ -539,7 +578,6 @@ class Emitter {
   end
 )");
     if (s_.last_out) put("  reg last;\n  always @(posedge clk) if (step) last <= part_end & rep_end & vector_end;\n  assign m_tlast = last;\n");
-    // wr_end is part of the counter only
   }
 
   // ---- arithmetic ---------------------------------------------------------------------------------
@@ -911,7 +949,6 @@ class Emitter {
       I cl = static_cast<I>(a), ch = static_cast<I>(b);  // clamps outside the range do not bind
       if (!l.clamp_lo.empty()) cl = std::max(cl, at(l.clamp_lo, c));
       if (!l.clamp_hi.empty()) ch = std::min(ch, at(l.clamp_hi, c));
-      ch = std::max(ch, cl) == ch ? ch : ch;
       clamps.push_back({cl, ch});
       lo = std::min({lo, Int128(cl), Int128(ch)});
       hi = std::max({hi, Int128(cl), Int128(ch)});
