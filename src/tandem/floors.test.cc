@@ -115,7 +115,9 @@ TEST(Floors, EveryIncludePointsDown) {
     for (const Include& i : includes_of(read_file(e.path()))) {
       const std::string wrong = fault(f, folder, i);
       EXPECT_TRUE(wrong.empty()) << rel.string() << ":" << i.line << ": " << wrong;
-      if (i.target.starts_with("tandem/")) EXPECT_TRUE(fs::exists(root.parent_path() / i.target)) << rel.string() << ":" << i.line << ": no such file";
+      if (i.target.starts_with("tandem/")) {
+        EXPECT_TRUE(fs::exists(root.parent_path() / i.target)) << rel.string() << ":" << i.line << ": no such file";
+      }
     }
   }
   EXPECT_GT(files, 20);
@@ -135,8 +137,9 @@ TEST(Floors, NoTorchTypeOutsideTheDoor) {
     for (const auto& n : names) EXPECT_EQ(text.find(n), std::string::npos) << e.path() << " names " << n;
   }
   // learn.h, the door itself, holds no torch type either.
-  if (const fs::path learn = root / "train" / "learn.h"; fs::exists(learn))
+  if (const fs::path learn = root / "train" / "learn.h"; fs::exists(learn)) {
     for (const auto& n : names) EXPECT_EQ(read_file(learn).find(n), std::string::npos) << n;
+  }
 }
 
 }  // namespace

@@ -1,0 +1,106 @@
+#include "tandem/tool/yosys.h"
+
+#include "tandem/base/config.h"
+#include "tandem/tool/find.h"
+#include "tandem/tool/messages.h"
+
+namespace tandem::tool {
+namespace {
+
+ProcessResult run_script(const WorkFolder& work, const std::string& name, const std::string& script, double seconds, Trust trust, const Cancel& cancel) {
+  work.put(name, script);
+  Process p;
+  p.argv = {find("yosys").path.string(), "-q", "-s", name};
+  p.folder = work.path();
+  p.seconds = seconds;
+  p.trust = trust;
+  return p.run(cancel);
+}
+
+std::string read_files(const std::vector<std::string>& files, const std::string& top) {
+  TANDEM_CHECK(!files.empty(), "yosys without a source file");
+  require_identifier(top);
+  std::string s;
+  for (const auto& f : files) {
+    require_safe_name(f);
+    s += "read_verilog -sv " + f + "\n";
+  }
+  return s;
+}
+
+void forget(const WorkFolder& work, const std::string& name) {
+  std::error_code ec;
+  std::filesystem::remove(work / name, ec);
+}
+
+}  // namespace
+
+SynthResult synth_ice40(const WorkFolder& work, const std::vector<std::string>& files, const SynthOptions& o, const Cancel& cancel) {
+  require_safe_name(o.json);
+  for (const auto& f : o.support) require_safe_name(f);
+  std::string script = read_files(files, o.top);
+  script += fmt::format("synth_ice40 {}-top {} -json {}\n", o.dsp ? "-dsp " : "", o.top, o.json);
+  // tee: the report itself in a file, whatever else is printed.
+  script += "tee -q -o stat.json stat -json\n";
+  if (!o.verilog.empty()) {
+    require_safe_name(o.verilog);
+    script += "write_verilog -noattr " + o.verilog + "\n";
+    forget(work, o.verilog);
+  }
+  forget(work, o.json);
+  forget(work, "stat.json");
+
+  SynthResult r;
+  r.tool = "yosys " + find("yosys").version;
+  r.json = o.json;
+  r.run = run_script(work, "synth.ys", script, o.seconds, o.trust, cancel);
+  r.warnings = lines_with(r.run.out + "\n" + r.run.err, {"Warning:"});
+  if (!r.run.ok()) throw tool_failed(r.tool, r.run, "the design was refused");
+  const std::string stat = work.get("stat.json");
+  const Config design = Config::parse(stat, "stat.json").at("design");
+  if (design.at("num_cells").as<std::int64_t>() > 0)
+    for (const auto& [type, n] : design.at("num_cells_by_type").entries()) r.cells.all[type] = n.as<std::int64_t>();
+  for (const auto& [type, n] : r.cells.all) {
+    if (type == "SB_LUT4") r.cells.lut4 += n;
+    else if (type.starts_with("SB_DFF")) r.cells.ff += n;
+    else if (type == "SB_CARRY") r.cells.carry += n;
+    else if (type.starts_with("SB_RAM40")) r.cells.bram += n;
+    else if (type == "SB_SPRAM256KA") r.cells.spram += n;
+    else if (type == "SB_MAC16") r.cells.dsp += n;
+    else if (!type.starts_with("SB_") && !type.starts_with("ICESTORM_"))
+      throw Error(Exit::bad_input, fmt::format("{}: the netlist holds {} cells of type {} that iCE40 does not have", r.tool, n, printable(type)));
+  }
+  // A full disk ends with exit code 0 and a short netlist.
+  const std::string net = work.get(o.json);
+  const auto last = net.find_last_not_of(" \n\r\t");
+  if (net.front() != '{' || net[last] != '}' || net.find("\"" + o.top + "\"") == std::string::npos)
+    throw Error(Exit::limit, fmt::format("{} left an incomplete netlist", r.tool)).fix("look for a full disk or a lack of memory");
+  if (!o.verilog.empty() && work.get(o.verilog).rfind("endmodule") == std::string::npos)
+    throw Error(Exit::limit, fmt::format("{} left an incomplete Verilog netlist", r.tool)).fix("look for a full disk");
+  return r;
+}
+
+CheckResult check_verilog(const WorkFolder& work, const std::vector<std::string>& files, const std::string& top, Trust trust, const Cancel& cancel) {
+  std::string script = read_files(files, top);
+  script += fmt::format("hierarchy -check -top {}\nproc\nflatten\ntee -q -o check.txt check\ntee -q -o stat.json stat -json\n", top);
+  forget(work, "check.txt");
+  forget(work, "stat.json");
+  CheckResult r;
+  r.run = run_script(work, "check.ys", script, 300, trust, cancel);
+  const std::string tool = "yosys " + find("yosys").version;
+  if (!r.run.ok()) throw tool_failed(tool, r.run, "the design was refused");
+  const std::string text = work.get("check.txt");
+  constexpr std::string_view kFound = "Found and reported ";
+  const auto at = text.rfind(kFound);
+  const auto n = at == std::string::npos ? std::nullopt : parse_int(std::string_view(text).substr(at + kFound.size(), text.find(' ', at + kFound.size()) - at - kFound.size()));
+  if (!n) throw Error(Exit::limit, tool + " left no result of its check");
+  r.problems = *n;
+  const Config design = Config::parse(work.get("stat.json"), "stat.json").at("design");
+  if (design.at("num_cells").as<std::int64_t>() > 0)
+    for (const auto& [type, count] : design.at("num_cells_by_type").entries())
+      if (type.find("latch") != std::string::npos) r.latches += count.as<std::int64_t>();
+  r.messages = lines_with(r.run.out + "\n" + r.run.err + "\n" + text, {"Warning:"});
+  return r;
+}
+
+}  // namespace tandem::tool
