@@ -2,6 +2,7 @@
 // specification says. The graph stays an ordinary graph; how a scale is found in training is kept in
 // the graph's metadata under "scale:<initialiser>".
 #pragma once
+#include <optional>
 #include <string>
 #include <vector>
 

@@ -230,16 +230,6 @@ auto guarded(const std::string& where, F&& f) {
   }
 }
 
-bool matches(std::string_view pattern, std::string_view s) {  // * and ?
-  if (pattern.empty()) return s.empty();
-  if (pattern[0] == '*') {
-    for (std::size_t i = 0; i <= s.size(); ++i)
-      if (matches(pattern.substr(1), s.substr(i))) return true;
-    return false;
-  }
-  return !s.empty() && (pattern[0] == '?' || pattern[0] == s[0]) && matches(pattern.substr(1), s.substr(1));
-}
-
 struct Run {
   std::vector<at::Tensor> v;
   Mode mode = Mode::evaluation;
@@ -278,6 +268,7 @@ class Lowering final : public Lowered {
     ValueId x, scale;
     bool weight;             // x is an initialiser
     ScaleSource source;
+    bool found;              // by an earlier training run: not calibrated again
     QuantParams params;
     double count = 0;        // N * kmax
   };
@@ -286,7 +277,7 @@ class Lowering final : public Lowered {
   void compile(const Node& n);
   void compile_quant(const Node& n);
   std::vector<std::int64_t> ints(const Node& n, std::size_t i) const;  // constant integers of input i
-  void set_scale(ScaleRule& rule, const at::Tensor& x, bool learned);
+  void set_scale(ScaleRule& rule, const at::Tensor& x, bool search, bool follow);
   at::Tensor rows_of(int part, std::span<const std::int64_t> rows, int shift, const Rng* rng, at::Tensor& label);
 
   Graph g_;
@@ -365,6 +356,8 @@ void Lowering::compile_quant(const Node& n) {
   rule->weight = g_.constant(n.in(0)) != nullptr;
   const std::string source = ir::scale_source(g_, g_.values[ix(n.in(1))].name);
   rule->source = source == "learned" ? ScaleSource::learned : source == "absmax" ? ScaleSource::absmax : ScaleSource::fixed;
+  const auto note = g_.metadata.find("scale:" + g_.values[ix(n.in(1))].name);
+  rule->found = note != g_.metadata.end() && note->second.ends_with(";found");
   rule->params = *p;
   ScaleRule* rp = rule.get();
   rules_.push_back(std::move(rule));
@@ -372,8 +365,8 @@ void Lowering::compile_quant(const Node& n) {
   params_.push_back(std::move(p));
   const ValueId x = n.in(0), s = n.in(1), y = n.outputs[0];
   code_.back().go = [this, x, s, y, zero, pp, rp](Run& r) {
-    if (rp->source == ScaleSource::absmax && r.mode == Mode::training && !r.calibrate) set_scale(*rp, r.v[ix(x)], false);
-    if (r.calibrate && rp->source != ScaleSource::fixed) set_scale(*rp, r.v[ix(x)], rp->source == ScaleSource::learned);
+    if (rp->source == ScaleSource::absmax && r.mode == Mode::training && !r.calibrate) set_scale(*rp, r.v[ix(x)], false, !rp->weight);
+    if (r.calibrate && rp->source != ScaleSource::fixed && !rp->found) set_scale(*rp, r.v[ix(x)], rp->source == ScaleSource::learned, false);
     if (rp->count == 0) {
       // LSQ's N: weights of a layer, features of a sample; per group of the scale.
       const double n = static_cast<double>(r.v[ix(x)].numel()) / static_cast<double>(rp->weight ? 1 : std::max<std::int64_t>(r.v[ix(x)].size(0), 1));
@@ -383,7 +376,7 @@ void Lowering::compile_quant(const Node& n) {
   };
 }
 
-void Lowering::set_scale(ScaleRule& rule, const at::Tensor& x0, bool learned) {
+void Lowering::set_scale(ScaleRule& rule, const at::Tensor& x0, bool search, bool follow) {
   const at::NoGradGuard guard;
   const at::Tensor x = x0.detach().contiguous().to(at::kDouble);
   at::Tensor s = base_[ix(rule.scale)].detach();
@@ -391,7 +384,7 @@ void Lowering::set_scale(ScaleRule& rule, const at::Tensor& x0, bool learned) {
   const double* px = x.data_ptr<double>();
   for (std::int64_t c = 0; c < g.groups; ++c) {
     double v = 0;
-    if (learned || rule.params.bipolar) {
+    if (search || rule.params.bipolar) {
       std::vector<double> all;
       for (std::int64_t o = 0; o < g.outer; ++o) {
         const double* p = px + (o * g.groups + c) * g.inner;
@@ -402,11 +395,7 @@ void Lowering::set_scale(ScaleRule& rule, const at::Tensor& x0, bool learned) {
       for (std::int64_t o = 0; o < g.outer; ++o)
         for (std::int64_t i = 0; i < g.inner; ++i) v = std::max(v, std::abs(px[(o * g.groups + c) * g.inner + i]));
       v = v > 0 ? v / static_cast<double>(std::max<std::int64_t>(rule.params.kmax, 1)) : 1;
-      // Activations: the range follows the batches slowly.
-      if (!rule.weight && !std::isnan(v)) {
-        const double old = s.view({-1})[c].item<double>();
-        if (old != 1) v = 0.95 * old + 0.05 * v;
-      }
+      if (follow) v = 0.95 * s.view({-1})[c].item<double>() + 0.05 * v;
     }
     s.view({-1})[c].fill_(v);
   }
@@ -734,7 +723,7 @@ std::vector<Leaf>& Lowering::leaves(const std::vector<std::string>& freeze) {
     if (r->source == ScaleSource::learned) found[r->scale].scale = true;
   for (auto& [v, l] : found) {
     l.name = g_.values[ix(v)].name;
-    if (std::any_of(freeze.begin(), freeze.end(), [&](const std::string& p) { return matches(p, l.name); })) continue;
+    if (std::any_of(freeze.begin(), freeze.end(), [&](const std::string& p) { return ir::name_matches(p, l.name); })) continue;
     base_[ix(v)].set_requires_grad(true);
     base_[ix(v)].mutable_grad() = at::zeros_like(base_[ix(v)]);
     l.shape = base_[ix(v)].sizes().vec();
@@ -834,7 +823,7 @@ void Lowering::calibrate(int part, std::span<const std::int64_t> rows) {
 
 void Lowering::refresh() {
   for (auto& rule : rules_)
-    if (rule->weight && rule->source == ScaleSource::absmax) set_scale(*rule, base_[ix(rule->x)], false);
+    if (rule->weight && rule->source == ScaleSource::absmax) set_scale(*rule, base_[ix(rule->x)], false, false);
 }
 
 std::string Lowering::first_non_finite(int part, std::span<const std::int64_t> rows) {
