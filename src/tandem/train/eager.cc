@@ -457,6 +457,14 @@ void Lowering::compile(const Node& n) {
     const double eps = n.attr_float("epsilon", 1e-5), momentum = n.attr_float("momentum", 0.9);
     const ValueId mean = n.in(3), var = n.in(4);
     go = [=](Run& r) {
+      if (r.mode == Mode::evaluation && (r.v[ix(mean)].requires_grad() || r.v[ix(var)].requires_grad())) {
+        // batch_norm takes its statistics for constants.
+        std::vector<std::int64_t> c(static_cast<std::size_t>(r.v[ix(i0)].dim()), 1);
+        c.at(1) = -1;
+        auto at_ = [&](ValueId v) { return r.v[ix(v)].view(c); };
+        r.v[ix(o)] = (r.v[ix(i0)] - at_(mean)) * at::rsqrt(at_(var) + eps) * at_(i1) + at_(i2);
+        return;
+      }
       r.v[ix(o)] = at::batch_norm(r.v[ix(i0)], r.v[ix(i1)], r.v[ix(i2)], r.v[ix(mean)], r.v[ix(var)],
                                   r.mode == Mode::training, 1 - momentum, eps, false);
     };
