@@ -27,21 +27,21 @@ const std::array<double, 6>& k(C c, StageKind s) { return c.lut4[static_cast<std
 // What the counters and the payload of each stage cost; the coefficients come from fits.
 Cost pad_cost(const StageShape& s, C c) {
   const auto& a = k(c, s.kind);
-  return {a[0] + a[1] * (counter(s.oh) + counter(s.ow) + counter(groups(s))) + a[2] * static_cast<double>(s.lanes_in * s.bits_in), 0, 0};
+  return {a[0] + a[1] * (counter(s.oh) + counter(s.ow) + counter(groups(s))) + a[2] * static_cast<double>(s.lanes_in * s.bits_in), 0, 0, 0};
 }
 Cost window_cost(const StageShape& s, C c) {
   const auto& a = k(c, s.kind);
   const I depth = s.rows * s.w * groups(s), width = s.lanes_in * s.bits_in;
   const double counters = counter(s.oh) + counter(s.ow) + counter(s.kh) + counter(s.kw) + counter(groups(s)) + counter(s.reps);
   return {a[0] + a[1] * counters + a[2] * bits_for(depth) + a[3] * static_cast<double>(width) + a[4] * memory_bits(depth, width),
-          static_cast<double>(ice40_brams(depth, width)), 0};
+          static_cast<double>(ice40_brams(depth, width)), 0, 0};
 }
 Cost replay_cost(const StageShape& s, C c) {
   const auto& a = k(c, s.kind);
   const I sf = s.mw / s.simd, width = s.lanes_in * s.bits_in;
   return {a[0] + a[1] * (counter(sf) + counter(s.mh / s.pe) + counter(s.vectors)) + a[3] * static_cast<double>(width) +
               a[4] * memory_bits(2 * sf, width),
-          static_cast<double>(ice40_brams(2 * sf, width)), 0};
+          static_cast<double>(ice40_brams(2 * sf, width)), 0, 0};
 }
 // Multipliers of at least 11 product bits become DSPs where the device has any (yosys -dsp).
 bool dsp_sized(const StageShape& s) { return s.bits_in + (s.signed_in ? 0 : 1) + s.weight_bits >= 11; }
@@ -52,7 +52,8 @@ Cost multiply_cost(const StageShape& s, C c, I depth, I multipliers, I accumulat
   return {a[0] + a[1] * counter(depth) + a[2] * static_cast<double>(multipliers) * x * w +
               a[3] * static_cast<double>(accumulators) * acc + a[4] * static_cast<double>(tree_adders) * (x + w + 1) +
               a[5] * memory_bits(depth, width),
-          static_cast<double>(ice40_brams(depth, width)), dsp_sized(s) ? static_cast<double>(multipliers) : 0.0};
+          static_cast<double>(ice40_brams(depth, width)), dsp_sized(s) ? static_cast<double>(multipliers) : 0.0,
+          dsp_sized(s) ? a[2] * static_cast<double>(multipliers) * x * w : 0.0};
 }
 Cost mvau_cost(const StageShape& s, C c) {
   const I depth = (s.mw / s.simd) * (s.mh / s.pe);
@@ -63,7 +64,7 @@ Cost depthwise_cost(const StageShape& s, C c) {
 }
 Cost pool_cost(const StageShape& s, C c) {
   const auto& a = k(c, s.kind);
-  return {a[0] + a[1] * counter(taps(s)) + a[2] * static_cast<double>(s.lanes_in * s.bits_out), 0, 0};
+  return {a[0] + a[1] * counter(taps(s)) + a[2] * static_cast<double>(s.lanes_in * s.bits_out), 0, 0, 0};
 }
 Cost threshold_cost(const StageShape& s, C c) {
   const auto& a = k(c, s.kind);
@@ -75,23 +76,23 @@ Cost threshold_cost(const StageShape& s, C c) {
     const I depth = per_lane << s.level_bits;
     brams = s.lanes_in * ice40_brams(depth, s.entry_bits);
     logic = lanes * memory_bits(depth, s.entry_bits);
-    return {a[0] + a[1] * lanes * x + a[2] * lanes * s.bits_out + a[3] * counter(per_lane) + a[4] * logic, static_cast<double>(brams), 0};
+    return {a[0] + a[1] * lanes * x + a[2] * lanes * s.bits_out + a[3] * counter(per_lane) + a[4] * logic, static_cast<double>(brams), 0, 0};
   }
   for (int j = 0; j < s.level_bits; ++j) {
     brams += s.lanes_in * ice40_brams(per_lane << j, s.entry_bits);
     logic += lanes * memory_bits(per_lane << j, s.entry_bits);
   }
-  return {a[0] + (a[1] * lanes * x + a[2] * lanes * s.bits_out) * s.level_bits + a[3] * counter(per_lane) + a[4] * logic, static_cast<double>(brams), 0};
+  return {a[0] + (a[1] * lanes * x + a[2] * lanes * s.bits_out) * s.level_bits + a[3] * counter(per_lane) + a[4] * logic, static_cast<double>(brams), 0, 0};
 }
 Cost payload_cost(const StageShape& s, C c) {
   const auto& a = k(c, s.kind);
-  return {a[0] + a[1] * static_cast<double>(s.lanes_in * s.bits_in) + a[2] * static_cast<double>(s.lanes_out * s.bits_out), 0, 0};
+  return {a[0] + a[1] * static_cast<double>(s.lanes_in * s.bits_in) + a[2] * static_cast<double>(s.lanes_out * s.bits_out), 0, 0, 0};
 }
 Cost fifo_cost(const StageShape& s, C c) {
   const auto& a = k(c, s.kind);
   const I width = s.lanes_in * s.bits_in + (s.last_in ? 1 : 0);
   return {a[0] + a[1] * static_cast<double>(width) + a[2] * bits_for(s.depth) + a[4] * memory_bits(s.depth, width),
-          static_cast<double>(ice40_brams(s.depth, width)), 0};
+          static_cast<double>(ice40_brams(s.depth, width)), 0, 0};
 }
 
 I tree(I n) { return n <= 1 ? 0 : std::bit_width(static_cast<std::uint64_t>(n - 1)); }

@@ -43,9 +43,11 @@ struct StageShape {
 
 // What a stage uses of an iCE40; estimated.
 struct Cost {
-  double lut4 = 0, bram = 0, dsp = 0;
+  double lut4 = 0, bram = 0;
+  double dsp = 0, dsp_lut4 = 0;  // multipliers that yosys -dsp maps to DSPs, and the LUTs this saves
 };
-// Coefficients of the LUT4 closed forms: fitted to yosys runs of generated stages, see calibration.cc.
+// Coefficients of the LUT4 closed forms, which are linear in them: fitted to yosys runs of generated
+// stages, see calibration.cc.
 struct Calibration {
   std::string_view source;
   std::array<std::array<double, 6>, kStageKinds> lut4;  // per kind; meaning beside each closed form

@@ -1,0 +1,55 @@
+// Generated Verilog against the exact result: every output word compared, under random back-pressure,
+// cycles counted without it.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tandem/base/cancel.h"
+#include "tandem/base/metric.h"
+#include "tandem/rtl/generate.h"
+
+namespace tandem::flow {
+
+// Whole frames in stream order (plan::to_stream), one after the other.
+struct Stimulus {
+  std::vector<std::int64_t> in, expected;
+};
+struct VerifyOptions {
+  std::uint64_t seed = 0;
+  std::vector<double> stalls{0.3, 0.7};  // probability of a gap in TVALID and of a low TREADY, beside the run without
+  std::int64_t stall_frames = 8;         // frames of the runs with stalls (all frames run without)
+  std::int64_t designs_per_model = 20;   // a Verilated model costs some seconds whatever its size
+  double seconds = 600;                  // for one model's run
+};
+struct Divergence {
+  std::int64_t frame = 0, element = 0;   // element in stream order
+  std::int64_t expected = 0, actual = 0;
+  double stall = 0;                      // of the run
+};
+struct VerifyResult {
+  bool ok = false;
+  std::int64_t frames = 0, words = 0, mismatches = 0;  // words: elements compared over all runs
+  std::optional<Divergence> first;
+  std::string fault;             // protocol or deadlock, in words; empty when none
+  double interval = 0;           // cycles per frame in steady state (0 when fewer than 4 frames)
+  std::int64_t latency = 0;      // cycles from the first input beat to the first output beat
+  std::int64_t cycles = 0;       // simulated, of the run without stalls
+  std::string tool;
+  Metric interval_metric() const;
+  Metric latency_metric() const;
+  std::string text() const;      // one line
+};
+// Prefixes (Design::top) must differ within one call. Throws Error(tool_missing) without Verilator.
+std::vector<VerifyResult> verify(std::span<const rtl::Design> designs, std::span<const Stimulus> stimuli,
+                                 const VerifyOptions& options = {}, const Cancel& cancel = Cancel::never());
+
+// The bench's parts, also written beside a built design.
+std::string bench_verilog(std::span<const rtl::Design> designs);
+std::string bench_cpp(std::span<const rtl::Design> designs);
+// Stimulus as the bench reads it: per design the beats of each frame, packed.
+std::string bench_stimulus(std::span<const rtl::Design> designs, std::span<const Stimulus> stimuli, std::int64_t max_frames);
+
+}  // namespace tandem::flow

@@ -1,0 +1,387 @@
+#include "tandem/flow/verify.h"
+
+#include "tandem/base/rng.h"
+#include "tandem/tool/iverilog.h"
+#include "tandem/tool/verilator.h"
+
+namespace tandem {
+namespace {
+using I = std::int64_t;
+using plan::Layer;
+using plan::LayerKind;
+using plan::StageGraph;
+
+// A random exact program with its own brute-force interpreter: loops over the definitions, in the logical
+// layout, without anything of `plan` or `rtl`.
+struct Net {
+  ir::ExactProgram p;
+  std::vector<std::vector<Int128>> run(const std::vector<Int128>& input) const;
+};
+
+int buffer(Net& n, Shape s, Int128 lo, Int128 hi) {
+  ir::Buffer b;
+  b.name = fmt::format("v{}", n.p.buffers.size());
+  b.shape = std::move(s);
+  b.lo = lo;
+  b.hi = hi;
+  n.p.buffers.push_back(std::move(b));
+  return static_cast<int>(n.p.buffers.size()) - 1;
+}
+int step(Net& n, ir::StepParams params, int in, Shape out, Int128 lo, Int128 hi, int in2 = -1) {
+  ir::Step s;
+  s.params = std::move(params);
+  s.in = in2 < 0 ? std::vector<int>{in} : std::vector<int>{in, in2};
+  s.out = buffer(n, std::move(out), lo, hi);
+  s.node = fmt::format("node 'n{}'", n.p.steps.size());
+  n.p.steps.push_back(s);
+  return s.out;
+}
+
+std::vector<std::vector<Int128>> Net::run(const std::vector<Int128>& input) const {
+  std::vector<std::vector<Int128>> v(p.buffers.size());
+  v[static_cast<std::size_t>(p.inputs[0].buffer)] = input;
+  for (const ir::Step& s : p.steps) {
+    const std::vector<Int128>& x = v[static_cast<std::size_t>(s.in[0])];
+    const Shape& in = p.buffers[static_cast<std::size_t>(s.in[0])].shape;
+    const Shape& out = p.buffers[static_cast<std::size_t>(s.out)].shape;
+    std::vector<Int128>& y = v[static_cast<std::size_t>(s.out)];
+    y.assign(static_cast<std::size_t>(element_count(out)), 0);
+    auto X = [&](I c, I i, I j) -> Int128 { return x[static_cast<std::size_t>((c * in[2] + i) * in[3] + j)]; };
+    auto channel = [&](std::size_t e) { return out.size() == 4 ? static_cast<I>(e) / (out[2] * out[3]) : static_cast<I>(e) % out.back(); };
+    if (auto* c = std::get_if<ir::IntConv>(&s.params)) {
+      const I ig = c->in_channels / c->group, og = c->out_channels / c->group;
+      for (I o = 0, e = 0; o < out[1]; ++o)
+        for (I i = 0; i < out[2]; ++i)
+          for (I j = 0; j < out[3]; ++j, ++e)
+            for (I ch = 0; ch < ig; ++ch)
+              for (I a = 0; a < c->kh; ++a)
+                for (I b = 0; b < c->kw; ++b) {
+                  const I r = i * c->stride_h + a * c->dilation_h - c->pad_top, q = j * c->stride_w + b * c->dilation_w - c->pad_left;
+                  if (r < 0 || q < 0 || r >= in[2] || q >= in[3]) continue;
+                  y[static_cast<std::size_t>(e)] += X(o / og * ig + ch, r, q) * c->weights[static_cast<std::size_t>(((o * ig + ch) * c->kh + a) * c->kw + b)];
+                }
+    } else if (auto* c = std::get_if<ir::IntMatMul>(&s.params)) {
+      for (std::size_t e = 0; e < y.size(); ++e)
+        for (I k = 0; k < c->k; ++k)
+          y[e] += x[e / static_cast<std::size_t>(c->m) * static_cast<std::size_t>(c->k) + static_cast<std::size_t>(k)] *
+                  c->weights[static_cast<std::size_t>(k * c->m) + e % static_cast<std::size_t>(c->m)];
+    } else if (auto* c = std::get_if<ir::IntPool>(&s.params)) {
+      for (I o = 0, e = 0; o < out[1]; ++o)
+        for (I i = 0; i < out[2]; ++i)
+          for (I j = 0; j < out[3]; ++j, ++e) {
+            bool any = false;
+            const bool least = c->kind == ir::IntPool::min || (!c->min_channel.empty() && c->min_channel[static_cast<std::size_t>(o)]);
+            for (I a = 0; a < c->kh; ++a)
+              for (I b = 0; b < c->kw; ++b) {
+                const I r = i * c->stride_h + a - c->pad_top, q = j * c->stride_w + b - c->pad_left;
+                if (r < 0 || q < 0 || r >= in[2] || q >= in[3]) continue;
+                Int128& t = y[static_cast<std::size_t>(e)];
+                const Int128 z = X(o, r, q);
+                if (c->kind == ir::IntPool::sum) t += z;
+                else if (!any || (least ? z < t : z > t)) t = z;
+                any = true;
+              }
+          }
+    } else if (auto* c = std::get_if<ir::IntRequant>(&s.params)) {
+      for (std::size_t e = 0; e < y.size(); ++e) {
+        const ir::Thresholds& t = c->tables[c->tables.size() == 1 ? 0 : static_cast<std::size_t>(channel(e))];
+        std::size_t k = 0;
+        for (Int128 q : t.t) k += q <= (t.flip ? -x[e] : x[e]);
+        y[e] = c->levels[k];
+      }
+    } else if (auto* c = std::get_if<ir::IntLinear>(&s.params)) {
+      auto at = [&](const ir::Grouped<Int128>& g, std::size_t e) { return g.v[g.v.size() == 1 ? 0 : static_cast<std::size_t>(channel(e))]; };
+      for (std::size_t e = 0; e < y.size(); ++e) {
+        y[e] = at(c->c, e);
+        for (std::size_t i = 0; i < s.in.size(); ++i) y[e] += at(c->k[i], e) * v[static_cast<std::size_t>(s.in[i])][e];
+        if (c->lo) y[e] = std::max(y[e], at(*c->lo, e));
+        if (c->hi) y[e] = std::min(y[e], at(*c->hi, e));
+      }
+    } else if (auto* c = std::get_if<ir::IntMove>(&s.params)) {
+      if (c->kind == ir::IntMove::reshape) {
+        y = x;
+      } else {  // NCHW to NHWC
+        for (I i = 0, e = 0; i < in[2]; ++i)
+          for (I j = 0; j < in[3]; ++j)
+            for (I o = 0; o < in[1]; ++o, ++e) y[static_cast<std::size_t>(e)] = X(o, i, j);
+      }
+    } else if (auto* c = std::get_if<ir::IntArgMax>(&s.params)) {
+      const std::size_t n = static_cast<std::size_t>(in.back());
+      for (std::size_t e = 0; e < y.size(); ++e) {
+        std::size_t best = 0;
+        for (std::size_t i = 1; i < n; ++i) {
+          const Int128 a = x[e * n + i], b = x[e * n + best];
+          if (a > b || (c->last && a == b)) best = i;
+        }
+        y[e] = static_cast<I>(best);
+      }
+    }
+  }
+  return v;
+}
+
+// The range of a step's result, by intervals over its own definition.
+Int128 worst(const std::vector<I>& w, std::size_t begin, std::size_t count, std::size_t stride, Int128 lo, Int128 hi, bool most) {
+  Int128 s = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const Int128 a = w[begin + i * stride] * lo, b = w[begin + i * stride] * hi;
+    s += most ? std::max(a, b) : std::min(a, b);
+  }
+  return s;
+}
+
+struct Maker {
+  Rng& r;
+  Net& n;
+  int b = -1;
+  const ir::Buffer& at() const { return n.p.buffers[static_cast<std::size_t>(b)]; }
+
+  void input(Shape s) {
+    const int bits = static_cast<int>(r.range(1, 8));
+    const bool sign = bits > 1 && r.chance(0.5);
+    const I lo = sign ? -(I(1) << (bits - 1)) : 0, hi = sign ? -lo - 1 : (I(1) << bits) - 1;
+    b = buffer(n, std::move(s), lo, hi);
+    n.p.inputs.push_back({"x", b, DType::f32, true, {}});
+  }
+  std::vector<I> weights(std::size_t count) {
+    const int bits = static_cast<int>(r.range(1, 8));
+    std::vector<I> w(count);
+    const I m = (I(1) << bits) / 2;
+    for (I& x : w) x = bits == 1 ? (r.chance(0.5) ? 1 : -1) : r.range(-m, m - 1);
+    return w;
+  }
+  void conv() {
+    const Shape s = at().shape;
+    const Int128 lo = std::min<Int128>(at().lo, 0), hi = std::max<Int128>(at().hi, 0);
+    ir::IntConv c{};
+    const bool depthwise = r.chance(0.3);
+    c.in_channels = s[1];
+    c.out_channels = depthwise ? s[1] : r.range(1, 6);
+    c.group = depthwise ? s[1] : s[1] % 2 == 0 && c.out_channels % 2 == 0 && r.chance(0.4) ? 2 : 1;
+    c.dilation_h = c.dilation_w = 1;
+    c.kh = r.range(1, std::min<I>(3, s[2]));
+    c.kw = r.range(1, std::min<I>(3, s[3]));
+    if (c.kw > 1 && s[3] > 2 * (c.kw - 1) && r.chance(0.2)) c.dilation_w = 2;
+    if (c.kh > 1 && s[2] > 2 * (c.kh - 1) && r.chance(0.2)) c.dilation_h = 2;
+    c.stride_h = r.range(1, 2);
+    c.stride_w = r.range(1, 2);
+    if (r.chance(0.5)) {
+      c.pad_top = r.range(0, c.kh - 1);
+      c.pad_left = r.range(0, c.kw - 1);
+      c.pad_bottom = r.range(0, c.kh - 1);
+      c.pad_right = r.range(0, c.kw - 1);
+    }
+    const I oh = (s[2] + c.pad_top + c.pad_bottom - (c.kh - 1) * c.dilation_h - 1) / c.stride_h + 1;
+    const I ow = (s[3] + c.pad_left + c.pad_right - (c.kw - 1) * c.dilation_w - 1) / c.stride_w + 1;
+    const std::size_t per = static_cast<std::size_t>(s[1] / c.group * c.kh * c.kw);
+    c.weights = weights(per * static_cast<std::size_t>(c.out_channels));
+    Int128 a = 0, z = 0;
+    for (std::size_t o = 0; o < static_cast<std::size_t>(c.out_channels); ++o) {
+      a = std::min(a, worst(c.weights, o * per, per, 1, lo, hi, false));
+      z = std::max(z, worst(c.weights, o * per, per, 1, lo, hi, true));
+    }
+    const Shape out{1, c.out_channels, oh, ow};
+    b = step(n, std::move(c), b, out, a, z);
+  }
+  void dense() {
+    const Shape s = at().shape;
+    const I k = s.back(), m = r.range(1, 12);
+    ir::IntMatMul x{weights(static_cast<std::size_t>(k * m)), k, m};
+    Int128 a = 0, z = 0;
+    for (std::size_t o = 0; o < static_cast<std::size_t>(m); ++o) {
+      a = std::min(a, worst(x.weights, o, static_cast<std::size_t>(k), static_cast<std::size_t>(m), at().lo, at().hi, false));
+      z = std::max(z, worst(x.weights, o, static_cast<std::size_t>(k), static_cast<std::size_t>(m), at().lo, at().hi, true));
+    }
+    Shape out = s;
+    out.back() = m;
+    b = step(n, std::move(x), b, out, a, z);
+  }
+  void pool() {
+    const Shape s = at().shape;
+    ir::IntPool x{};
+    x.kind = static_cast<ir::IntPool::Kind>(r.range(0, 2));
+    x.kh = r.range(1, std::min<I>(3, s[2]));
+    x.kw = r.range(1, std::min<I>(3, s[3]));
+    x.stride_h = r.range(1, 3);
+    x.stride_w = r.range(1, 3);
+    if (x.kh > 1 && x.kw > 1 && r.chance(0.4)) x.pad_top = x.pad_left = x.pad_bottom = x.pad_right = 1;
+    else if (x.kind == ir::IntPool::max && r.chance(0.5))
+      for (I c = 0; c < s[1]; ++c) x.min_channel.push_back(r.chance(0.5));
+    const I oh = (s[2] + x.pad_top + x.pad_bottom - x.kh) / x.stride_h + 1, ow = (s[3] + x.pad_left + x.pad_right - x.kw) / x.stride_w + 1;
+    Int128 lo = at().lo, hi = at().hi;
+    if (x.kind == ir::IntPool::sum) {
+      lo = std::min<Int128>(lo, 0) * x.kh * x.kw;
+      hi = std::max<Int128>(hi, 0) * x.kh * x.kw;
+    }
+    b = step(n, std::move(x), b, {1, s[1], oh, ow}, lo, hi);
+  }
+  void requant() {
+    const Shape s = at().shape;
+    ir::IntRequant x{};
+    const I bits = r.range(1, 5);
+    const bool bipolar = bits == 1 && r.chance(0.5);
+    const I levels = bipolar ? 2 : r.chance(0.2) ? r.range(2, I(1) << bits) : I(1) << bits;
+    const I base = r.chance(0.5) ? 0 : -(levels / 2);
+    for (I i = 0; i < levels; ++i) x.levels.push_back(bipolar ? 2 * i - 1 : base + i);
+    const std::size_t axis = s.size() == 4 ? 1 : s.size() - 1;
+    const bool per = r.chance(0.6) && s[axis] > 1;
+    x.group = Shape(s.size(), 1);
+    if (per) x.group[axis] = s[axis];
+    for (I c = 0; c < (per ? s[axis] : 1); ++c) {
+      ir::Thresholds t;
+      t.flip = r.chance(0.25);
+      const I lo = static_cast<I>(t.flip ? -at().hi : at().lo), hi = static_cast<I>(t.flip ? -at().lo : at().hi) + 1;
+      for (I i = 1; i < levels; ++i) t.t.push_back(r.range(lo, hi));
+      std::sort(t.t.begin(), t.t.end());
+      x.tables.push_back(std::move(t));
+    }
+    const I lo = x.levels.front(), hi = x.levels.back();
+    b = step(n, std::move(x), b, s, lo, hi);
+  }
+  ir::Grouped<Int128> grouped(I lo, I hi, bool per) {
+    const Shape& s = at().shape;
+    const std::size_t axis = s.size() == 4 ? 1 : s.size() - 1;
+    ir::Grouped<Int128> g;
+    g.shape = Shape(s.size(), 1);
+    if (per) g.shape[axis] = s[axis];
+    g.v.clear();
+    for (I c = 0; c < (per ? s[axis] : 1); ++c) g.v.push_back(r.range(lo, hi));
+    if (g.v.size() == 1) g.shape.clear();
+    return g;
+  }
+  void linear(int other = -1) {
+    const bool per = r.chance(0.5);
+    ir::IntLinear x;
+    x.k.push_back(grouped(-3, 5, per));
+    if (other >= 0) x.k.push_back(grouped(-2, 4, r.chance(0.5)));
+    x.c = grouped(-20, 20, r.chance(0.5));
+    if (r.chance(0.5)) x.lo = grouped(-30, 0, false);
+    if (r.chance(0.3)) x.hi = grouped(5, 60, per);
+    const Shape s = at().shape;
+    b = step(n, std::move(x), b, s, -(Int128(1) << 40), Int128(1) << 40, other);
+  }
+  void reshape() { b = step(n, ir::IntMove{.kind = ir::IntMove::reshape}, b, {1, element_count(at().shape)}, at().lo, at().hi); }
+  void transpose() {
+    const Shape s = at().shape;
+    b = step(n, ir::IntMove{.kind = ir::IntMove::transpose, .perm = {0, 2, 3, 1}}, b, {1, s[2], s[3], s[1]}, at().lo, at().hi);
+  }
+  void finish() {
+    if (at().shape.size() == 2 && r.chance(0.3)) b = step(n, ir::IntArgMax{1, false, r.chance(0.5)}, b, {1}, 0, at().shape[1] - 1);
+    n.p.outputs.push_back({"y", b, DType::f32, true, {}});
+  }
+};
+
+Net random_net(Rng r) {
+  Net n;
+  Maker m{r, n};
+  const bool image = r.chance(0.65);
+  if (image) {
+    m.input({1, r.range(1, 4), r.range(1, 7), r.range(1, 7)});
+    const I layers = r.range(1, 3);
+    for (I i = 0; i < layers; ++i) {
+      const double u = r.uniform();
+      if (u < 0.6) m.conv();
+      else if (u < 0.85) m.pool();
+      else m.linear();
+      if (r.chance(0.25)) {  // a skip connection around one requantiser
+        m.requant();
+        const int skip = m.b;
+        m.linear();
+        m.linear(skip);
+      }
+      if (i + 1 < layers || r.chance(0.7)) m.requant();
+    }
+    if (r.chance(0.5)) {
+      if (r.chance(0.2)) m.transpose();
+      m.reshape();
+      m.dense();
+      if (r.chance(0.5)) m.requant();
+    }
+  } else {
+    if (r.chance(0.2)) m.input({1, r.range(1, 4), r.range(1, 9)});
+    else m.input({1, r.range(1, 16)});
+    const I layers = r.range(1, 3);
+    for (I i = 0; i < layers; ++i) {
+      m.dense();
+      if (i + 1 < layers || r.chance(0.6)) m.requant();
+    }
+  }
+  m.finish();
+  return n;
+}
+
+plan::Folding random_folding(const StageGraph& g, Rng r) {
+  plan::Folding f = plan::smallest_folding(g);
+  auto divisor = [&](I n) {
+    std::vector<I> d;
+    for (I i = 1; i <= n; ++i)
+      if (n % i == 0) d.push_back(i);
+    return r.pick(d);
+  };
+  for (std::size_t i = 0; i < f.of.size(); ++i) {
+    const Layer& l = g.layers[i];
+    if (l.kind == LayerKind::dense) f.of[i] = {divisor(l.mh), divisor(l.window ? l.window->c : l.mw)};
+    if (l.kind == LayerKind::depthwise || l.kind == LayerKind::pool) f.of[i].pe = divisor(l.mh);
+  }
+  return f;
+}
+
+struct Case {
+  Net net;
+  StageGraph graph;
+  plan::Folding folding;
+  rtl::Design design;
+  flow::Stimulus stimulus;
+};
+Case random_case(std::uint64_t seed, std::string_view prefix, I frames) {
+  Rng r(seed, "rtl");
+  Case c;
+  c.net = random_net(r.fork("net"));
+  c.graph = plan::stages_from(c.net.p);
+  c.folding = random_folding(c.graph, r.fork("folding"));
+  c.design = rtl::generate(c.graph, c.folding, prefix);
+  Rng d = r.fork("data");
+  const ir::Buffer& in = c.net.p.buffers[static_cast<std::size_t>(c.net.p.inputs[0].buffer)];
+  for (I f = 0; f < frames; ++f) {
+    std::vector<Int128> x(static_cast<std::size_t>(element_count(in.shape)));
+    for (Int128& v : x)  // all lowest, all highest, then random
+      v = f == 0 ? in.lo : f == 1 ? in.hi : static_cast<Int128>(d.range(static_cast<I>(in.lo), static_cast<I>(in.hi)));
+    const auto all = c.net.run(x);
+    const auto a = plan::to_stream(c.graph.input, x.data());
+    const auto b = plan::to_stream(c.graph.output, all[static_cast<std::size_t>(c.net.p.outputs[0].buffer)].data());
+    c.stimulus.in.insert(c.stimulus.in.end(), a.begin(), a.end());
+    c.stimulus.expected.insert(c.stimulus.expected.end(), b.begin(), b.end());
+  }
+  return c;
+}
+
+std::string describe(const Case& c) {
+  std::string s;
+  for (const plan::StageShape& t : c.design.stages) s += fmt::format("{} ", stage_def(t.kind).name);
+  return s;
+}
+
+// Values: 40 random networks, random foldings, random stalls, every word equal; and the closed form of the
+// frame interval equal to the simulated one.
+TEST(RtlVerify, RandomNetworksAreBitExact) {
+  std::vector<Case> cases;
+  for (std::uint64_t i = 0; i < 40; ++i) cases.push_back(random_case(i, fmt::format("d{}", i), 12));
+  std::vector<rtl::Design> designs;
+  std::vector<flow::Stimulus> stimuli;
+  for (const Case& c : cases) {
+    designs.push_back(c.design);
+    stimuli.push_back(c.stimulus);
+  }
+  const auto results = flow::verify(designs, stimuli);
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    const flow::VerifyResult& r = results[i];
+    EXPECT_TRUE(r.ok) << "seed " << i << ": " << describe(cases[i]) << "\n" << r.text();
+    EXPECT_EQ(r.frames, 12);
+    I cycles = 0;
+    for (const plan::StageShape& s : designs[i].stages) cycles = std::max(cycles, stage_def(s.kind).cycles(s));
+    EXPECT_EQ(r.interval, static_cast<double>(cycles)) << "seed " << i << ": " << describe(cases[i]);
+  }
+}
+
+}  // namespace
+}  // namespace tandem
