@@ -383,5 +383,203 @@ TEST(RtlVerify, RandomNetworksAreBitExact) {
   }
 }
 
+// The bench can fail: a changed expected word, and changed hardware, are both found and placed.
+TEST(RtlVerify, FindsAChangedWordAndChangedHardware) {
+  std::vector<Case> cases;
+  for (std::uint64_t i = 0; i < 8; ++i) cases.push_back(random_case(100 + i, fmt::format("d{}", i), 6));
+  std::vector<rtl::Design> designs;
+  std::vector<flow::Stimulus> stimuli;
+  std::vector<bool> touched;
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    designs.push_back(cases[i].design);
+    stimuli.push_back(cases[i].stimulus);
+    bool changed = false;
+    if (i % 2 == 0) {
+      std::vector<I>& e = stimuli.back().expected;
+      e[e.size() / 2] ^= 1;
+      changed = true;
+    } else {
+      // Every word of the last memory: its low bit flipped.
+      for (std::size_t f = designs.back().files.size(); f-- > 0 && !changed;) {
+        rtl::File& file = designs.back().files[f];
+        if (!file.name.ends_with(".hex")) continue;
+        for (std::size_t c = 0; c < file.text.size(); ++c)
+          if (c + 1 < file.text.size() && file.text[c + 1] == '\n') {
+            const char d = file.text[c];
+            const int v = (d <= '9' ? d - '0' : d - 'a' + 10) ^ 1;
+            file.text[c] = "0123456789abcdef"[v];
+          }
+        changed = true;
+      }
+    }
+    touched.push_back(changed);
+  }
+  const auto results = flow::verify(designs, stimuli);
+  int found = 0, hardware = 0;
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    if (i % 2 == 0) {
+      ASSERT_TRUE(results[i].first) << "seed " << 100 + i;
+      EXPECT_FALSE(results[i].ok);
+      const I n = designs[i].out.lanes * designs[i].out.beats;
+      EXPECT_EQ(results[i].first->frame * n + results[i].first->element, static_cast<I>(stimuli[i].expected.size() / 2));
+      ++found;
+    } else if (touched[i]) {
+      hardware += !results[i].ok;
+    }
+  }
+  EXPECT_EQ(found, 4);
+  EXPECT_GE(hardware, 2);  // a flipped weight bit may vanish behind a coarse quantiser
+}
+
+TEST(RtlGenerate, SameGraphSameBytes) {
+  for (std::uint64_t i = 0; i < 10; ++i) {
+    const Case a = random_case(i, "net", 1), b = random_case(i, "net", 1);
+    ASSERT_EQ(a.design.files.size(), b.design.files.size());
+    for (std::size_t f = 0; f < a.design.files.size(); ++f) {
+      EXPECT_EQ(a.design.files[f].name, b.design.files[f].name);
+      EXPECT_EQ(a.design.files[f].text, b.design.files[f].text);
+    }
+    EXPECT_EQ(a.design.hash, b.design.hash);
+  }
+  EXPECT_NE(random_case(1, "net", 1).design.hash, random_case(2, "net", 1).design.hash);
+}
+
+TEST(RtlGenerate, LintIsClean) {
+  for (std::uint64_t i = 40; i < 60; ++i) {
+    const Case c = random_case(i, "net", 1);
+    tool::WorkFolder work;
+    for (const rtl::File& f : c.design.files) work.put(f.name, f.text);
+    const tool::LintResult r = tool::lint_verilog(work, c.design.names(".v"), "net");
+    EXPECT_TRUE(r.clean) << "seed " << i << ": " << describe(c) << "\n" << fmt::format("{}", fmt::join(r.messages, "\n"));
+  }
+}
+
+// A second simulator with four-state values: unknown bits that leak and races would show.
+TEST(RtlGenerate, IcarusGivesTheSameWords) {
+  for (std::uint64_t i = 0; i < 6; ++i) {
+    const Case c = random_case(i, "net", 3);
+    const rtl::Design& d = c.design;
+    tool::WorkFolder work;
+    for (const rtl::File& f : d.files) work.put(f.name, f.text);
+    const I frames = 3;
+    std::string words;
+    for (I b = 0; b < frames * d.in.beats; ++b) {
+      std::string bits;
+      for (I l = 0; l < d.in.lanes; ++l)
+        for (int k = 0; k < d.in.bits; ++k)
+          bits.insert(bits.begin(), (c.stimulus.in[static_cast<std::size_t>(b * d.in.lanes + l)] >> k) & 1 ? '1' : '0');
+      words += bits + "\n";
+    }
+    work.put("stimulus.bin", words);
+    work.put("tb.v", fmt::format(R"(module tb;
+  reg clk = 0, rst_n = 0;
+  reg [{iw}:0] data [0:{n}];
+  reg [31:0] rnd = {seed};
+  integer sent = 0, got = 0, f, idle = 0;
+  wire s_ready, m_valid, m_last;
+  wire [{ow}:0] m_data;
+  wire offer = (sent <= {n}) & (rnd[3] | rnd[7]);
+  reg held = 0;
+  wire s_valid = (offer | held) & (sent <= {n});
+  wire m_ready = rnd[5];
+  net dut (.clk(clk), .rst_n(rst_n), .s_axis_tdata(data[sent > {n} ? {n} : sent]), .s_axis_tvalid(s_valid & rst_n), .s_axis_tready(s_ready),
+    .s_axis_tlast(((sent + 1) % {beats}) == 0), .m_axis_tdata(m_data), .m_axis_tvalid(m_valid), .m_axis_tready(m_ready), .m_axis_tlast(m_last));
+  always #1 clk = ~clk;
+  always @(posedge clk) begin
+    rnd <= {{rnd[30:0], rnd[31] ^ rnd[21] ^ rnd[1] ^ rnd[0]}};
+    if (rst_n) begin
+      held <= s_valid & ~s_ready;
+      if (s_valid & s_ready) sent <= sent + 1;
+      if (m_valid & m_ready) begin $fwrite(f, "%b\n", m_data); got = got + 1; idle = 0; end
+      idle = idle + 1;
+      if (got == {total} || idle > 100000) begin $fclose(f); $finish; end
+    end
+  end
+  initial begin
+    $readmemb("stimulus.bin", data);
+    f = $fopen("words.txt", "w");
+    repeat (4) @(posedge clk);
+    #1 rst_n = 1;
+  end
+endmodule
+)", fmt::arg("iw", d.in.width() - 1), fmt::arg("ow", d.out.width() - 1), fmt::arg("n", frames * d.in.beats - 1), fmt::arg("beats", d.in.beats),
+                            fmt::arg("total", frames * d.out.beats), fmt::arg("seed", 12345 + i)));
+    std::vector<std::string> files = d.names(".v");
+    files.push_back("tb.v");
+    const tool::IcarusResult r = tool::run_icarus(work, files, "tb");
+    EXPECT_TRUE(r.warnings.empty()) << fmt::format("{}", fmt::join(r.warnings, "\n"));
+    const std::string text = work.get("words.txt");
+    std::vector<std::string> lines;
+    for (std::size_t p = 0, q; (q = text.find('\n', p)) != std::string::npos; p = q + 1) lines.push_back(text.substr(p, q - p));
+    ASSERT_EQ(static_cast<I>(lines.size()), frames * d.out.beats) << "seed " << i;
+    for (std::size_t b = 0; b < lines.size(); ++b)
+      for (I l = 0; l < d.out.lanes; ++l) {
+        std::string want;
+        for (int k = d.out.bits; k-- > 0;) want += (c.stimulus.expected[b * static_cast<std::size_t>(d.out.lanes) + static_cast<std::size_t>(l)] >> k) & 1 ? '1' : '0';
+        EXPECT_EQ(lines[b].substr(lines[b].size() - static_cast<std::size_t>((l + 1) * d.out.bits), static_cast<std::size_t>(d.out.bits)), want)
+            << "seed " << i << ", beat " << b << ", lane " << l;
+      }
+  }
+}
+
+TEST(PlanFolding, JsonBothWays) {
+  for (std::uint64_t i = 0; i < 20; ++i) {
+    const Case c = random_case(i, "net", 1);
+    EXPECT_EQ(plan::folding_from_json(c.graph, plan::to_json(c.graph, c.folding)), c.folding);
+  }
+  const Case c = random_case(3, "net", 1);
+  const std::string good = plan::to_json(c.graph, c.folding);
+  auto code = [&](const std::string& text) {
+    try {
+      plan::folding_from_json(c.graph, text);
+      return Exit::done;
+    } catch (const Error& e) {
+      return e.code();
+    }
+  };
+  EXPECT_EQ(code(good), Exit::done);
+  EXPECT_EQ(code(good.substr(0, good.size() / 2)), Exit::bad_input);
+  EXPECT_EQ(code(std::string(100000, '[')), Exit::bad_input);
+  EXPECT_EQ(code("{}"), Exit::bad_input);
+  std::string other = good;
+  other.replace(other.find("\"name\": \"") + 9, 3, "zzz");
+  EXPECT_EQ(code(other), Exit::bad_input);
+  std::string fold = good;
+  fold.replace(fold.find("\"pe\": ") + 6, 1, "977");
+  EXPECT_EQ(code(fold), Exit::bad_input);
+}
+
+// What the hardware cannot do is refused by the node's name, with exit code "no".
+TEST(PlanStages, RefusesByName) {
+  auto refused = [](auto change, std::string_view part) {
+    Net n;
+    Rng r(1);
+    Maker m{r, n};
+    m.input({1, 2, 4, 4});
+    change(m);
+    n.p.outputs.push_back({"y", m.b, DType::f32, true, {}});
+    try {
+      plan::stages_from(n.p);
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), Exit::no);
+      EXPECT_NE(e.message().find("node 'n"), std::string::npos) << e.message();
+      EXPECT_NE(e.message().find(part), std::string::npos) << e.message();
+      return;
+    }
+    ADD_FAILURE() << "accepted: " << part;
+  };
+  refused([](Maker& m) { m.b = step(m.n, ir::IntMul{}, m.b, m.at().shape, 0, 1, m.b); }, "product of two varying");
+  refused([](Maker& m) { m.transpose(); m.conv(); }, "channels last");
+  refused([](Maker& m) { ir::IntMove c{.kind = ir::IntMove::concat}; m.b = step(m.n, c, m.b, {1, 4, 4, 4}, 0, 1, m.b); }, "joining tensors");
+  refused([](Maker& m) { m.b = step(m.n, ir::DelayRead{0}, m.b, m.at().shape, 0, 1); }, "delays");
+}
+
+TEST(PlanStages, IdentifiersAreSafe) {
+  EXPECT_EQ(plan::identifier("a/b:c"), "a_b_c");
+  EXPECT_EQ(plan::identifier("1\n`include"), "n1_include");
+  EXPECT_EQ(plan::identifier("\"); $finish; //"), "finish");
+  EXPECT_EQ(plan::identifier(""), "x");
+}
+
 }  // namespace
 }  // namespace tandem
