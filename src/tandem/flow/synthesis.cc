@@ -12,7 +12,7 @@ SynthesisResult synthesise(const rtl::Design& d, const SynthesisParams& params, 
   tool::WorkFolder work;
   std::vector<std::string> sources;
   tool::SynthOptions o;
-  for (const auto* files : {&r.shell.files, &d.files})
+  for (const std::vector<rtl::File>* files : {static_cast<const std::vector<rtl::File>*>(&r.shell.files), &d.files})
     for (const rtl::File& f : *files) {
       work.put(f.name, f.text);
       (f.name.ends_with(".v") ? sources : o.support).push_back(f.name);

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tandem/base/rng.h"
 #include "tandem/exec/exec.h"
 #include "tandem/ir/op.h"
 #include "tandem/plan/stage_graph.h"
@@ -50,15 +51,15 @@ std::vector<int> bytes_of(const rtl::StreamPort& p, const std::vector<std::int64
   return out;
 }
 
-class RtlSerial8 : public testing::TestWithParam<int> {};
-TEST_P(RtlSerial8, BytesInBytesOut) {
+class Serial8 : public testing::TestWithParam<int> {};
+TEST_P(Serial8, BytesInBytesOut) {
   Graph g = small(GetParam());
   plan::StageGraph sg;
   rtl::Design d = design(g, sg);
   rtl::Shell s = rtl::serial8(d, "up5k", 8);
   tool::WorkFolder work;
   std::vector<std::string> files;
-  for (const auto* set : {&s.files, &d.files})
+  for (const std::vector<rtl::File>* set : {&s.files, &d.files})
     for (const rtl::File& f : *set) {
       work.put(f.name, f.text);
       if (f.name.ends_with(".v")) files.push_back(f.name);
@@ -124,7 +125,7 @@ endmodule
   EXPECT_EQ(work.get("out.txt"), text + "led 0\n") << run.run.summary();
 }
 // 0: the exact accumulators leave (two bytes a beat); 4: one byte.
-INSTANTIATE_TEST_SUITE_P(Widths, RtlSerial8, testing::Values(0, 4));
+INSTANTIATE_TEST_SUITE_P(Rtl, Serial8, testing::Values(0, 4));
 
 TEST(RtlSynthesis, SmallNetworkIsPlacedAndPacked) {
   plan::StageGraph sg;

@@ -39,9 +39,8 @@ module @P@_uart_rx (
   always @(posedge clk) begin
     sync <= {sync[0], rx};
     valid <= 1'b0;
-    if (!rst_n) begin
+    if (!rst_n) begin  // the line itself is watched on: a break ends when it rises
       busy <= 1'b0;
-      sync <= 2'b11;
     end else if (!busy) begin
       count <= @DB1@'d@HALF@;
       bit_index <= 4'd0;
