@@ -1,0 +1,39 @@
+// ONNX and QONNX files in and out. The messages of protobuf stay in the .cc.
+//
+// Import keeps names and the order of nodes. Operators of docs/operators.md are brought to the form of
+// opset 17 whatever the opset of the file: attributes that became inputs (Clip, Dropout, Squeeze, Unsqueeze,
+// Reshape) are inputs, Softmax before opset 13 is flattened as it was defined, Constant nodes are
+// initialisers. QONNX's older domains become "qonnx.custom_op.general"; MultiThreshold becomes Threshold
+// where that says the same. Unknown operators are kept; `verify` refuses them by name.
+//
+// Refused by name: sub-graphs (If, Loop, Scan), functions, sparse tensors, sequences and maps, QONNX Trunc
+// (rounds twice), tensors of strings and complex numbers.
+//
+// A hostile file: fields are counted before they are parsed (nodes, memory, depth), every size is checked
+// against the bytes present before anything is allocated, names must be free of control characters,
+// external data must be a regular file inside the model's folder, reached without a symbolic link.
+#pragma once
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "tandem/base/limits.h"
+#include "tandem/ir/graph.h"
+
+namespace tandem::ir {
+
+// Error(bad_input) names the file, the node or value and what was expected; Error(limit) names the limit.
+Graph read_onnx(const std::filesystem::path& path, const Limits& limits = {});
+// The same from memory; external data are refused.
+Graph parse_onnx(std::string_view bytes, const Limits& limits = {});
+
+struct OnnxOptions {
+  int opset = 17;         // 15 to 22: the operators of docs/operators.md have one form there
+  bool overwrite = true;
+};
+// import(export(g)) says what g says (first_difference is empty), where real attributes are values of f32:
+// ONNX stores no wider ones. The same graph gives the same bytes.
+void write_onnx(const Graph& g, const std::filesystem::path& path, const OnnxOptions& options = {});
+std::string onnx_bytes(const Graph& g, int opset = 17);
+
+}  // namespace tandem::ir
