@@ -1,0 +1,395 @@
+#include "tandem/ir/onnx.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+
+#include "tandem/base/file.h"
+#include "tandem/base/rng.h"
+#include "tandem/ir/dump.h"
+#include "tandem/ir/exact.h"
+#include "tandem/ir/op.h"
+#include "tandem/ir/random_graph.h"
+
+namespace tandem::ir {
+namespace {
+namespace fs = std::filesystem;
+
+// The wire format of protobuf, written by hand: the tests share no code with the reader.
+std::string varint(std::uint64_t v) {
+  std::string s;
+  for (; v >= 128; v >>= 7) s += static_cast<char>(v | 128);
+  return s + static_cast<char>(v);
+}
+std::string num(int field, std::uint64_t v) { return varint(static_cast<std::uint64_t>(field) << 3) + varint(v); }
+std::string msg(int field, const std::string& m) { return varint(static_cast<std::uint64_t>(field) << 3 | 2) + varint(m.size()) + m; }
+std::string f32(int field, float v) {
+  std::string s = varint(static_cast<std::uint64_t>(field) << 3 | 5);
+  return s.append(reinterpret_cast<const char*>(&v), 4);
+}
+std::string raw(const std::vector<float>& v) { return std::string(reinterpret_cast<const char*>(v.data()), 4 * v.size()); }
+
+std::string info(const std::string& name, const std::vector<std::int64_t>& dims, int elem = 1) {
+  std::string shape;
+  for (std::int64_t d : dims) shape += msg(1, num(1, static_cast<std::uint64_t>(d)));
+  return msg(1, name) + msg(2, msg(1, num(1, static_cast<std::uint64_t>(elem)) + msg(2, shape)));
+}
+std::string input(const std::string& name, const std::vector<std::int64_t>& dims) { return msg(11, info(name, dims)); }
+std::string output(const std::string& name) { return msg(12, msg(1, name) + msg(2, msg(1, num(1, 1)))); }
+std::string tensor(const std::string& name, const std::vector<std::int64_t>& dims, const std::string& data, int type = 1) {
+  std::string s;
+  for (std::int64_t d : dims) s += num(1, static_cast<std::uint64_t>(d));
+  return s + num(2, static_cast<std::uint64_t>(type)) + msg(8, name) + msg(9, data);
+}
+std::string int_attr(const std::string& name, std::int64_t v) { return msg(5, msg(1, name) + num(3, static_cast<std::uint64_t>(v)) + num(20, 2)); }
+std::string float_attr(const std::string& name, float v) { return msg(5, msg(1, name) + f32(2, v) + num(20, 1)); }
+std::string string_attr(const std::string& name, const std::string& v) { return msg(5, msg(1, name) + msg(4, v) + num(20, 3)); }
+std::string ints_attr(const std::string& name, const std::vector<std::int64_t>& v) {
+  std::string s = msg(1, name);
+  for (std::int64_t x : v) s += num(8, static_cast<std::uint64_t>(x));
+  return msg(5, s + num(20, 7));
+}
+std::string node(const std::string& op, const std::vector<std::string>& in, const std::vector<std::string>& out, const std::string& more = "",
+                 const std::string& name = "n", const std::string& domain = "") {
+  std::string s;
+  for (const auto& i : in) s += msg(1, i);
+  for (const auto& o : out) s += msg(2, o);
+  return msg(1, s + msg(3, name) + msg(4, op) + msg(7, domain) + more);
+}
+std::string model(const std::string& graph, int opset = 17) {
+  return num(1, 8) + msg(8, msg(1, "") + num(2, static_cast<std::uint64_t>(opset))) + msg(7, graph + msg(2, "g"));
+}
+
+std::string refusal(const std::string& bytes, const Limits& limits = {}) {
+  try {
+    const Graph g = parse_onnx(bytes, limits);
+    return "accepted: " + to_text(g);
+  } catch (const Error& e) {
+    EXPECT_TRUE(e.code() == Exit::bad_input || e.code() == Exit::limit) << e.full();
+    return e.full();
+  }
+}
+#define EXPECT_HAS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
+
+struct Folder {
+  fs::path path;
+  Folder() {
+    std::string t = (fs::temp_directory_path() / "tandem-onnx-XXXXXX").string();
+    path = mkdtemp(t.data());
+  }
+  ~Folder() { fs::remove_all(path); }
+};
+
+TEST(onnx, round_trip_of_random_graphs) {
+  for (std::uint64_t seed = 0; seed < 300; ++seed) {
+    RandomGraphOptions o;
+    o.state = seed % 3 == 0;
+    Graph g = random_graph(o, seed).graph;
+    // Reals of ONNX are f32.
+    for (Node& n : g.nodes)
+      for (auto& [k, a] : n.attrs)
+        if (auto* d = std::get_if<double>(&a)) *d = static_cast<float>(*d);
+    const std::string bytes = onnx_bytes(g);
+    const Graph h = parse_onnx(bytes);
+    ASSERT_EQ(first_difference(g, h), "") << seed << "\n" << to_text(g) << to_text(h);
+    ASSERT_EQ(onnx_bytes(h).size(), bytes.size()) << seed;
+    ASSERT_EQ(first_difference(h, g), "") << seed;
+  }
+}
+
+TEST(onnx, round_trip_keeps_everything) {
+  Graph g;
+  g.name = "all";
+  g.metadata = {{"licence", "CC BY 4.0\nline two"}, {"a", ""}};
+  const ValueId x = g.add_input("x", DType::u8, {Dim("batch"), Dim(), Dim(3)});
+  g.values[0].quant = "finn_datatype=UINT8;odd%3Bkey=1";
+  std::vector<ValueId> in{x};
+  Rng rng(7);
+  for (DType t : {DType::f32, DType::f64, DType::f16, DType::bf16, DType::i8, DType::i16, DType::i32, DType::i64, DType::u8, DType::u16, DType::u32,
+                  DType::u64, DType::boolean}) {
+    Tensor v(t, {2, 3});
+    for (std::int64_t i = 0; i < 6; ++i) v.set(i, t == DType::boolean ? static_cast<double>(i % 2) : static_cast<double>(rng.range(0, 100)));
+    in.push_back(g.add_constant(fmt::format("c_{}", to_string(t)), v));
+  }
+  in.push_back(g.add_constant("scalar", Tensor::scalar(2.5f)));
+  in.push_back(g.add_constant("empty", Tensor(DType::f32, {0, 4})));
+  in.push_back(kNone);
+  const ValueId y = g.add_node("Unheard", in,
+                               {{"i", std::int64_t{-3}}, {"f", 0.25}, {"s", std::string("a\0b", 3)}, {"is", std::vector<std::int64_t>{}},
+                                {"fs", std::vector<double>{1.5, -2}}, {"ss", std::vector<std::string>{"p", ""}}, {"t", Tensor::scalar(std::int64_t{9})}},
+                               "node", "some.domain");
+  const ValueId z = g.add_node("Relu", {y});
+  g.values[static_cast<std::size_t>(y)].type = {DType::i32, Dims{Dim("batch"), Dim(4)}};
+  g.values[static_cast<std::size_t>(z)].type = {DType::f16, Dims{}};
+  g.outputs = {z, y};
+  const Graph h = parse_onnx(onnx_bytes(g));
+  EXPECT_EQ(first_difference(g, h), "");
+  EXPECT_EQ(first_difference(h, g), "");
+  EXPECT_EQ(h.values[0].quant, g.values[0].quant);
+}
+
+TEST(onnx, every_prefix_is_refused_or_whole) {
+  const std::string bytes = model(input("x", {1, 2}) + node("Relu", {"x"}, {"y"}) + output("y"));
+  EXPECT_EQ(parse_onnx(bytes).nodes.size(), 1u);
+  for (std::size_t n = 0; n < bytes.size(); ++n) {
+    const std::string m = refusal(bytes.substr(0, n));
+    EXPECT_NE(m.substr(0, 9), "accepted:") << n;
+  }
+  EXPECT_HAS(refusal(bytes.substr(0, bytes.size() / 2)), "truncated");
+}
+
+TEST(onnx, inconsistent_files_name_the_place) {
+  const std::string x = input("x", {1, 2}), y = output("y"), relu = node("Relu", {"x"}, {"y"}, "", "act");
+  EXPECT_HAS(refusal(""), "empty");
+  EXPECT_HAS(refusal("this is no model at all"), "ONNX");
+  EXPECT_HAS(refusal(num(1, 8)), "no graph");
+  std::string m = refusal(model(x + msg(5, tensor("w", {2, 3}, raw({1, 2, 3}))) + relu + y));
+  EXPECT_HAS(m, "initialiser 'w'");
+  EXPECT_HAS(m, "24 bytes");
+  EXPECT_HAS(refusal(model(x + msg(5, tensor("w", {-1}, "")) + relu + y)), "extent -1");
+  EXPECT_HAS(refusal(model(x + msg(5, tensor("w", {1ll << 40, 1ll << 40}, "")) + relu + y)), "elements of initialiser 'w'");
+  EXPECT_HAS(refusal(model(x + msg(5, tensor("w", {1}, "abcd", 8)) + relu + y)), "STRING");
+  m = refusal(model(x + node("Add", {"x", "ghost"}, {"y"}, "", "sum") + y));
+  EXPECT_HAS(m, "'ghost' comes from nowhere");
+  EXPECT_HAS(m, "node 'sum' (Add)");
+  m = refusal(model(x + relu + node("Relu", {"x"}, {"y"}, "", "twin") + y));
+  EXPECT_HAS(m, "two producers");
+  EXPECT_HAS(m, "'twin'");
+  m = refusal(model(x + node("Add", {"x", "b"}, {"a"}, "", "first") + node("Relu", {"a"}, {"b"}, "", "second") + output("b")));
+  EXPECT_HAS(m, "cycle");
+  EXPECT_HAS(m, "'first'");
+  EXPECT_HAS(m, "'second'");
+  EXPECT_HAS(refusal(model(x + relu + output("nothing"))), "'nothing' comes from nowhere");
+  EXPECT_HAS(refusal(model(x + input("x", {1}) + relu + y)), "two producers");
+  EXPECT_HAS(refusal(model(input("x", {-1, 2}) + relu + y)), "extent -1");
+  EXPECT_HAS(refusal(model(x + node("Relu", {"x"}, {"y\x1b[31m"}) + output("y\x1b[31m"))), "control characters");
+  EXPECT_HAS(refusal(model(x + node("Relu", {"x"}, {std::string(5000, 'y')}))), "at most 4096 bytes");
+  EXPECT_HAS(refusal(model(x + node("If", {"x"}, {"y"}, msg(5, msg(1, "then_branch") + msg(6, "") + num(20, 5)), "cond") + y)), "node 'cond' (If)");
+  EXPECT_HAS(refusal(model(x + relu + y, 99)), "opset 99");
+  EXPECT_HAS(refusal(model(x + relu + y) + msg(25, msg(1, "swish"))), "'swish'");
+  EXPECT_HAS(refusal(model(x + node("Trunc", {"x"}, {"y"}, "", "t", "qonnx.custom_op.general") + y)), "node 't' (Trunc)");
+  EXPECT_HAS(refusal(model(x + msg(5, tensor("w", {1}, raw({1}))) + msg(5, tensor("w", {1}, raw({1}))) + relu + y)), "two initialisers");
+  EXPECT_HAS(refusal(model(x + input("w", {7}) + msg(5, tensor("w", {1}, raw({1}))) + relu + y)), "as the graph declares it");
+  EXPECT_HAS(refusal(model(msg(11, msg(1, "s") + msg(2, msg(4, ""))) + relu + y)), "no tensor");
+}
+
+TEST(onnx, floods_are_counted_before_they_are_parsed) {
+  std::string nodes;
+  for (int i = 0; i < 200000; ++i) nodes += std::string("\x0a\x00", 2);
+  Limits limits;
+  limits.memory_bytes = 16 << 20;
+  EXPECT_HAS(refusal(model(nodes), limits), "memory");
+  limits = {};
+  limits.nodes = 1000;
+  EXPECT_HAS(refusal(model(nodes), limits), "more than 8000");
+  std::string deep;
+  for (int i = 0; i < 200; ++i) deep = msg(1, msg(5, msg(6, deep)));  // node, attribute, graph
+  EXPECT_HAS(refusal(model(deep)), "nested");
+}
+
+TEST(onnx, constants_become_initialisers) {
+  const Graph g = parse_onnx(model(input("x", {2}) + node("Constant", {}, {"c"}, msg(5, msg(1, "value") + msg(5, tensor("", {2}, raw({1, 2}))) + num(20, 4)), "k") +
+                                   node("Constant", {}, {"i"}, int_attr("value_int", 5), "k2") + node("Add", {"x", "c"}, {"y"}, "", "k") + output("y")));
+  ASSERT_EQ(g.nodes.size(), 1u);
+  EXPECT_EQ(g.nodes[0].name, "k_1");  // names of nodes are made unique
+  EXPECT_EQ(g.constant(g.find("c"))->at(1), 2);
+  EXPECT_EQ(g.constant(g.find("i"))->int_at(0), 5);
+}
+
+// One node of an older opset, as the graph of opset 17 that it means.
+Graph old(const std::string& nodes, int opset, const std::vector<std::int64_t>& shape = {1, 2, 3}) {
+  Graph g = parse_onnx(model(input("x", shape) + nodes + output("y"), opset));
+  infer_shapes(g);
+  verify(g);
+  return g;
+}
+
+TEST(onnx, older_opsets_take_the_form_of_opset_17) {
+  Graph g = old(node("Clip", {"x"}, {"y"}, float_attr("max", 6)), 6);
+  ASSERT_EQ(g.nodes[0].inputs.size(), 3u);
+  EXPECT_EQ(g.nodes[0].inputs[1], kNone);
+  EXPECT_EQ(g.constant(g.nodes[0].inputs[2])->at(0), 6);
+  EXPECT_TRUE(g.nodes[0].attrs.empty());
+  EXPECT_EQ(g.opset, 17);
+  EXPECT_EQ(g.metadata.at("onnx.opset"), "6");
+  g = old(node("Unsqueeze", {"x"}, {"y"}, ints_attr("axes", {0, 4})), 11);
+  EXPECT_EQ(to_string(*g.values[static_cast<std::size_t>(g.outputs[0])].type.dims), "[1, 1, 2, 3, 1]");
+  g = old(node("Squeeze", {"x"}, {"y"}, ints_attr("axes", {0})), 11);
+  EXPECT_EQ(to_string(*g.values[static_cast<std::size_t>(g.outputs[0])].type.dims), "[2, 3]");
+  g = old(node("Reshape", {"x"}, {"y"}, ints_attr("shape", {3, -1})), 1);
+  EXPECT_EQ(to_string(*g.values[static_cast<std::size_t>(g.outputs[0])].type.dims), "[3, 2]");
+  g = old(node("Dropout", {"x"}, {"y", "mask"}, float_attr("ratio", 0.5)), 7);
+  EXPECT_EQ(g.nodes[0].outputs.size(), 1u);
+  EXPECT_TRUE(g.nodes[0].attrs.empty());
+  g = old(node("Concat", {"x", "x"}, {"y"}), 1);
+  EXPECT_EQ(to_string(*g.values[static_cast<std::size_t>(g.outputs[0])].type.dims), "[1, 4, 3]");
+  g = old(msg(5, tensor("b", {2}, raw({1, 2}))) + node("Add", {"x", "b"}, {"y"}, int_attr("broadcast", 1) + int_attr("axis", 1)), 6);
+  EXPECT_EQ(to_string(g.constant(g.nodes[0].inputs[1])->shape()), "[2, 1]");
+  const std::string bn = [] {
+    std::string s;
+    for (const char* n : {"s", "b", "m", "v"}) s += msg(5, tensor(n, {2}, raw({1, 1})));
+    return s;
+  }();
+  g = old(bn + node("BatchNormalization", {"x", "s", "b", "m", "v"}, {"y"}, int_attr("spatial", 1) + float_attr("epsilon", 1e-3f)), 8);
+  EXPECT_EQ(g.nodes[0].attrs.size(), 1u);
+}
+
+TEST(onnx, softmax_before_opset_13_flattens) {
+  // Axis 1 (the default) of [1, 2, 3]: the 6 values of a row are normalised together.
+  Graph g = old(node("Softmax", {"x"}, {"y"}), 11);
+  const Tensor x = Tensor::of<float>({1, 2, 3}, std::vector<float>{0, 1, 2, 3, 4, 5});
+  std::vector<Tensor> y = evaluate_float(g, {x});
+  ASSERT_EQ(to_string(y[0].shape()), "[1, 2, 3]");
+  double sum = 0;
+  for (int i = 0; i < 6; ++i) sum += y[0].at(i);
+  EXPECT_NEAR(sum, 1, 1e-6);  // six values rounded to f32
+  EXPECT_NEAR(y[0].at(5) / y[0].at(4), std::exp(1.0), 1e-5);
+  // Along the last axis nothing changes but the spelling.
+  EXPECT_EQ(old(node("Softmax", {"x"}, {"y"}, int_attr("axis", 2)), 11).nodes.size(), 1u);
+  EXPECT_EQ(old(node("Softmax", {"x"}, {"y"}), 11, {4, 5}).nodes.size(), 1u);
+  // From 13 on, axis is just an axis, the last by default.
+  EXPECT_EQ(old(node("Softmax", {"x"}, {"y"}), 13).nodes.size(), 1u);
+}
+
+TEST(onnx, qonnx_domains_and_multithreshold) {
+  for (const char* domain : {"qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general"}) {
+    const Graph g = parse_onnx(model(input("x", {2}) + msg(5, tensor("s", {}, raw({0.5f}))) + msg(5, tensor("z", {}, raw({0}))) + msg(5, tensor("b", {}, raw({4}))) +
+                                     node("Quant", {"x", "s", "z", "b"}, {"y"}, int_attr("signed", 0) + int_attr("narrow", 0) + string_attr("rounding_mode", "FLOOR"), "q", domain) +
+                                     output("y")));
+    EXPECT_EQ(g.nodes[0].domain, "qonnx.custom_op.general");
+    EXPECT_EQ(op_of(g, g.nodes[0]).name, "Quant");
+  }
+  const std::string steps = input("x", {1, 2}) + msg(5, tensor("t", {2, 3}, raw({-1, 0, 1, 0, 2, 4})));
+  const auto mt = [&](const std::string& attrs) {
+    return parse_onnx(model(steps + node("MultiThreshold", {"x", "t"}, {"y"}, string_attr("out_dtype", "INT2") + attrs, "q", "finn.custom_op.general") + output("y")));
+  };
+  Graph g = mt(float_attr("out_bias", -2) + float_attr("out_scale", 0.5f));  // 0.5 * (count - 4)
+  ASSERT_EQ(g.nodes[0].op, "Threshold");
+  infer_shapes(g);
+  const std::vector<Tensor> y = evaluate_float(g, {Tensor::of<float>({1, 2}, std::vector<float>{0, 3})});
+  EXPECT_EQ(y[0].at(0), 0.5 * (2 - 4));
+  EXPECT_EQ(y[0].at(1), 0.5 * (2 - 4));
+  // A bias that is no whole number of steps has no Threshold: kept, and refused by name when it is used.
+  g = mt(float_attr("out_bias", -1) + float_attr("out_scale", 2));
+  EXPECT_EQ(g.nodes[0].op, "MultiThreshold");
+  EXPECT_THROW(verify(g), Error);
+}
+
+TEST(onnx, external_data_stays_in_its_folder) {
+  const Folder f, other;
+  const auto with = [&](const std::string& location, const std::string& more = "") {
+    const std::string entry = msg(13, msg(1, "location") + msg(2, location)) + more;
+    const std::string w = num(1, 2) + num(2, 1) + msg(8, "w") + entry + num(14, 1);
+    std::ofstream(f.path / "m.onnx", std::ios::binary) << model(input("x", {2}) + msg(5, w) + node("Add", {"x", "w"}, {"y"}) + output("y"));
+    try {
+      const Graph g = read_onnx(f.path / "m.onnx");
+      return fmt::format("{} {}", g.constant(g.find("w"))->at(0), g.constant(g.find("w"))->at(1));
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), Exit::bad_input);
+      return e.full();
+    }
+  };
+  std::ofstream(f.path / "w.bin", std::ios::binary) << raw({3, 4, 5, 6});
+  std::ofstream(other.path / "secret.bin", std::ios::binary) << raw({9, 9});
+  fs::create_directory(f.path / "sub");
+  std::ofstream(f.path / "sub" / "v.bin", std::ios::binary) << raw({7, 8});
+  fs::create_symlink(other.path / "secret.bin", f.path / "link.bin");
+  fs::create_directory_symlink(other.path, f.path / "linked");
+  ASSERT_EQ(mkfifo((f.path / "pipe").c_str(), 0600), 0);
+  EXPECT_EQ(with("w.bin"), "3 4");
+  EXPECT_EQ(with("w.bin", msg(13, msg(1, "offset") + msg(2, "8")) + msg(13, msg(1, "length") + msg(2, "8"))), "5 6");
+  EXPECT_EQ(with("sub/v.bin"), "7 8");
+  EXPECT_HAS(with("w.bin", msg(13, msg(1, "offset") + msg(2, "12"))), "has 16 bytes");
+  EXPECT_HAS(with("w.bin", msg(13, msg(1, "length") + msg(2, "16"))), "external data of 16 bytes");
+  EXPECT_HAS(with("w.bin", msg(13, msg(1, "offset") + msg(2, "-1"))), "a number of bytes");
+  EXPECT_HAS(with("link.bin"), "without symbolic links");
+  EXPECT_HAS(with("linked/secret.bin"), "without symbolic links");
+  EXPECT_HAS(with("../" + other.path.filename().string() + "/secret.bin"), "cannot be opened");
+  EXPECT_HAS(with((other.path / "secret.bin").string()), "below the folder");
+  EXPECT_HAS(with("pipe"), "regular file");
+  EXPECT_HAS(with("sub"), "regular file");
+  EXPECT_HAS(with("absent"), "cannot be opened");
+  EXPECT_HAS(refusal(read_file(f.path / "m.onnx")), "another file");
+}
+
+TEST(onnx, damaged_files_never_crash) {
+  // Each byte of a small model replaced, removed, doubled: read or refused.
+  const std::string bytes = onnx_bytes(random_graph({}, 3).graph);
+  Rng rng(1, "damage");
+  int refused = 0;
+  for (int i = 0; i < 3000; ++i) {
+    std::string b = bytes;
+    const auto at = static_cast<std::size_t>(rng.range(0, static_cast<std::int64_t>(b.size()) - 1));
+    switch (rng.range(0, 2)) {
+      case 0: b[at] = static_cast<char>(rng.range(0, 255)); break;
+      case 1: b.erase(at, static_cast<std::size_t>(rng.range(1, 4))); break;
+      default: b.insert(at, 1, static_cast<char>(rng.range(0, 255)));
+    }
+    try {
+      const Graph g = parse_onnx(b);
+      EXPECT_EQ(first_difference(g, parse_onnx(onnx_bytes(g))), "");
+    } catch (const Error& e) {
+      EXPECT_NE(e.code(), Exit::bug) << e.full();
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, 500);
+}
+
+TEST(onnx, corpus_is_read_or_refused) {
+  int n = 0, read = 0;
+  for (const auto& e : fs::directory_iterator(fs::path(TANDEM_SOURCE_DIR) / "tests/corpus/onnx")) {
+    if (e.path().extension() != ".onnx") continue;
+    ++n;
+    try {
+      read_onnx(e.path());
+      ++read;
+    } catch (const Error& x) {
+      EXPECT_NE(x.code(), Exit::bug) << e.path() << x.full();
+    }
+  }
+  EXPECT_GE(n, 6);
+  EXPECT_GE(read, 3);
+}
+
+TEST(onnx, public_models_are_read_or_refused_by_name) {
+  const char* data = std::getenv("TANDEM_DATA");
+  const fs::path folder = fs::path(data ? data : std::string(TANDEM_SOURCE_DIR) + "/../shared/data") / "qonnx_models";
+  if (!fs::exists(folder)) GTEST_SKIP() << "set TANDEM_DATA to the folder of data sets";
+  std::vector<fs::path> files;
+  for (const auto& e : fs::recursive_directory_iterator(folder))
+    if (e.path().extension() == ".onnx") files.push_back(e.path());
+  std::sort(files.begin(), files.end());
+  ASSERT_FALSE(files.empty());
+  int known = 0;
+  for (const fs::path& p : files) {
+    std::string verdict;
+    try {
+      const Graph g = read_onnx(p);
+      verdict = fmt::format("{} nodes", g.nodes.size());
+      EXPECT_EQ(first_difference(g, parse_onnx(onnx_bytes(g))), "") << p;
+      verify(g);
+      std::map<std::string, std::int64_t> symbols;
+      for (ValueId v : g.inputs)
+        if (g.values[static_cast<std::size_t>(v)].type.dims)
+          for (const Dim& d : *g.values[static_cast<std::size_t>(v)].type.dims)
+            if (!d.symbol.empty()) symbols[d.symbol] = 1;
+      ir::bind(g, symbols);
+      verdict += ", shapes inferred";
+      ++known;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), Exit::bad_input) << p << e.full();
+      EXPECT_NE(e.where().find("node"), std::string::npos) << p << e.full();
+      verdict += " refused: " + e.message() + " at " + e.where();
+    }
+    std::printf("%-60s %s\n", fs::relative(p, folder).c_str(), verdict.c_str());
+  }
+  EXPECT_GE(known, 10);
+}
+
+}  // namespace
+}  // namespace tandem::ir
