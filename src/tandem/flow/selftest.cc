@@ -1,0 +1,266 @@
+#include "tandem/flow/selftest.h"
+
+#include <chrono>
+#include <optional>
+
+#include "tandem/base/nearest.h"
+#include "tandem/exec/exec.h"
+#include "tandem/flow/verify.h"
+#include "tandem/ir/onnx.h"
+#include "tandem/ir/op.h"
+#include "tandem/ir/random_graph.h"
+#include "tandem/plan/stage_graph.h"
+#include "tandem/rtl/generate.h"
+#include "tandem/train/learn.h"
+
+namespace tandem::flow {
+namespace {
+
+using namespace tandem::ir;
+
+// "" when all outputs agree to the bit, else the first element that does not.
+std::string differ(const std::vector<Tensor>& want, const std::vector<Tensor>& got, std::string_view engine) {
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    if (want[i].shape() != got[i].shape())
+      return fmt::format("output {}: ref has shape {}, {} has {}", i, tandem::to_string(want[i].shape()), engine, tandem::to_string(got[i].shape()));
+    for (std::int64_t k = 0; k < want[i].size(); ++k)
+      if (!(want[i].at(k) == got[i].at(k)))
+        return fmt::format("output {} element {}: ref {}, {} {}", i, k, want[i].at(k), engine, got[i].at(k));
+  }
+  return "";
+}
+
+std::int64_t count(const std::vector<Tensor>& t) {
+  std::int64_t n = 0;
+  for (const Tensor& x : t) n += x.size();
+  return n;
+}
+
+// The graph up to one value.
+Graph cut(const Graph& g, ValueId v) {
+  Graph c = g;
+  c.outputs = {v};
+  remove_dead(c);
+  return c;
+}
+
+class Selftest {
+ public:
+  Selftest(const SelftestParams& p, const Cancel& cancel) : p_(p), cancel_(cancel) {
+    for (const std::string& e : p.engines) {
+      auto known = selftest_engines();
+      if (std::find(known.begin(), known.end(), e) == known.end())
+        throw bad_input("engine '{}' is unknown", e).expected(fmt::format("{}", fmt::join(known, ", "))).fix(suggest(e, known));
+      stats_.engines[e];
+    }
+    if (stats_.engines.count("train")) learner_ = &train::open_learner();
+  }
+
+  SelftestStats run() {
+    auto start = std::chrono::steady_clock::now();
+    bool rtl = stats_.engines.count("rtl") != 0;
+    for (std::int64_t i = 0; i < p_.graphs && !cancel_.requested(); ++i) {
+      std::uint64_t seed = p_.seed * 1'000'003 + static_cast<std::uint64_t>(i);
+      RandomGraphOptions o;
+      o.streaming = rtl || i % 4 == 3;
+      o.batch = rtl ? 1 : 1 + i % 2;
+      if (!rtl && i % 10 == 5) o.state = true, o.joins = false;
+      one(random_graph(o, seed), seed, o);
+      ++stats_.graphs;
+      if (p_.progress) p_.progress(i + 1, p_.graphs);
+    }
+    if (rtl) flush_rtl();
+    stats_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return std::move(stats_);
+  }
+
+ private:
+  // The reference: literal, then the carrier against it. Returns the outputs of each tick, or nothing when
+  // the graph has no carrier within 128 bits.
+  std::optional<std::vector<std::vector<Tensor>>> reference(const Graph& g, const std::vector<std::vector<Tensor>>& in, const ExactProgram& p,
+                                                            std::string& fault) {
+    LiteralState state;
+    std::vector<std::vector<std::int64_t>> states;
+    std::vector<std::vector<Tensor>> out;
+    for (const auto& x : in) {
+      out.push_back(to_tensors(g, evaluate_literal(g, x, &state)));
+      fault = differ(out.back(), evaluate_carrier(p, x, &states), "carrier");
+      if (!fault.empty()) break;
+    }
+    return out;
+  }
+
+  std::string check_exec(const ExactProgram& p, const std::vector<std::vector<Tensor>>& in, const std::vector<std::vector<Tensor>>& want) {
+    exec::Executor e(p);
+    for (std::size_t t = 0; t < in.size(); ++t)
+      if (std::string d = differ(want[t], e.run(in[t]), "exec"); !d.empty()) return d;
+    return "";
+  }
+  std::string check_train(const Graph& g, const std::vector<std::vector<Tensor>>& in, const std::vector<std::vector<Tensor>>& want) {
+    auto model = learner_->exact(g);
+    for (std::size_t t = 0; t < in.size(); ++t)
+      if (std::string d = differ(want[t], model->run(in[t]), "train"); !d.empty()) return d;
+    return "";
+  }
+
+  void one(const RandomGraph& r, std::uint64_t seed, const RandomGraphOptions& o) {
+    for (const Node& n : r.graph.nodes) ++stats_.operators[n.op];
+    std::vector<std::vector<Tensor>> in{r.inputs};
+    for (int t = 1; t < (o.state ? 4 : 2); ++t) in.push_back(random_inputs(r.graph, seed * 8 + static_cast<std::uint64_t>(t)));
+    ExactProgram p;
+    try {
+      p = lower_exact(r.graph);
+    } catch (const Error& e) {
+      if (e.code() != Exit::no) throw;
+      for (auto& [name, c] : stats_.engines) ++c.refused;
+      return;
+    }
+    Graph g = prepare(r.graph);
+    std::string fault;
+    auto want = reference(g, in, p, fault);
+    note("ref", count(want->front()) * static_cast<std::int64_t>(in.size()));
+    if (!fault.empty()) return report("carrier", fault, r.graph, seed, [&](const Graph& c) {
+      std::string f;
+      ExactProgram q = lower_exact(c);
+      reference(prepare(c), in, q, f);
+      return f;
+    });
+    if (stats_.engines.count("exec")) {
+      note("exec", count(want->front()) * static_cast<std::int64_t>(in.size()));
+      if (std::string d = check_exec(p, in, *want); !d.empty()) report("exec", d, r.graph, seed, [&](const Graph& c) {
+        ExactProgram q = lower_exact(c);
+        std::string f;
+        return check_exec(q, in, *reference(prepare(c), in, q, f));
+      });
+    }
+    if (learner_) {
+      note("train", count(want->front()) * static_cast<std::int64_t>(in.size()));
+      if (std::string d = check_train(r.graph, in, *want); !d.empty()) report("train", d, r.graph, seed, [&](const Graph& c) {
+        ExactProgram q = lower_exact(c);
+        std::string f;
+        return check_train(c, in, *reference(prepare(c), in, q, f));
+      });
+    }
+    if (stats_.engines.count("rtl")) queue_rtl(r, seed);
+  }
+
+  void note(const std::string& engine, std::int64_t values) {
+    auto it = stats_.engines.find(engine);
+    if (it == stats_.engines.end()) return;
+    ++it->second.graphs;
+    it->second.values += values;
+  }
+
+  // Cuts the graph at the first value on which the engine still differs, and saves it.
+  template <class F>
+  void report(const std::string& engine, const std::string& what, const Graph& g, std::uint64_t seed, F fault_of) {
+    Graph smallest = g;
+    std::string said = what;
+    for (const Node& n : g.nodes) {
+      Graph c = cut(g, n.outputs[0]);
+      try {
+        if (std::string f = fault_of(c); !f.empty()) {
+          smallest = std::move(c);
+          said = f;
+          break;
+        }
+      } catch (const Error&) {
+      }
+    }
+    save(engine, said, smallest, seed);
+  }
+  void save(const std::string& engine, const std::string& what, const Graph& g, std::uint64_t seed) {
+    ++stats_.engines[engine].mismatches;
+    auto file = p_.out / fmt::format("mismatch_{}_{}.onnx", engine, seed);
+    write_onnx(g, file);
+    stats_.mismatches.push_back({engine, what, seed, file.string(), static_cast<int>(g.nodes.size())});
+  }
+
+  // ---- Verilog: several graphs in one Verilated model ----------------------------------------------
+  struct Queued {
+    Graph graph;
+    std::uint64_t seed;
+    rtl::Design design;
+    Stimulus stimulus;
+  };
+  void queue_rtl(const RandomGraph& r, std::uint64_t seed) {
+    EngineCount& c = stats_.engines["rtl"];
+    try {
+      ExactProgram p = lower_exact(r.graph, 64);
+      plan::StageGraph g = plan::stages_from(p, fmt::format("g{}", queue_.size()));
+      Rng random(seed, "folding");
+      plan::Folding f = random_folding(g, random);
+      Queued q{r.graph, seed, rtl::generate(g, f, fmt::format("g{}", queue_.size())), {}};
+      exec::Executor e(p);
+      for (std::uint64_t k = 0; k < kFrames; ++k) {
+        e.run(k ? random_inputs(r.graph, seed * 16 + k) : r.inputs);
+        append(q.stimulus.in, g.input, e.integers(g.input_buffer));
+        append(q.stimulus.expected, g.output, e.integers(g.output_buffer));
+      }
+      queue_.push_back(std::move(q));
+    } catch (const Error& e) {
+      if (e.code() != Exit::no) throw;
+      ++c.refused;
+      return;
+    }
+    if (queue_.size() == 20) flush_rtl();
+  }
+  static void append(std::vector<std::int64_t>& to, const plan::Values& v, const std::vector<std::int64_t>& frame) {
+    std::vector<Int128> wide(frame.begin(), frame.end());
+    auto stream = plan::to_stream(v, wide.data());
+    to.insert(to.end(), stream.begin(), stream.end());
+  }
+  static plan::Folding random_folding(const plan::StageGraph& g, Rng& r) {
+    plan::Folding f = plan::smallest_folding(g);
+    for (std::size_t i = 0; i < g.layers.size(); ++i) {
+      auto divisor = [&](std::int64_t n) {
+        std::vector<std::int64_t> d;
+        for (std::int64_t k = 1; k <= n; ++k)
+          if (n % k == 0) d.push_back(k);
+        return r.pick(d);
+      };
+      plan::Fold before = f.of[i];
+      f.of[i] = {divisor(g.layers[i].mh), divisor(g.layers[i].mw)};
+      try {
+        plan::check_folding(g, f);
+      } catch (const Error&) {  // not every pair is legal
+        f.of[i] = before;
+      }
+    }
+    return f;
+  }
+  void flush_rtl() {
+    if (queue_.empty()) return;
+    std::vector<rtl::Design> designs;
+    std::vector<Stimulus> stimuli;
+    for (Queued& q : queue_) {
+      designs.push_back(q.design);
+      stimuli.push_back(q.stimulus);
+    }
+    VerifyOptions o;
+    o.seed = p_.seed;
+    auto results = verify(designs, stimuli, o, cancel_);
+    for (std::size_t i = 0; i < results.size(); ++i) {
+      EngineCount& c = stats_.engines["rtl"];
+      ++c.graphs;
+      c.values += results[i].words;
+      if (!results[i].ok) save("rtl", results[i].text(), queue_[i].graph, queue_[i].seed);
+    }
+    queue_.clear();
+  }
+  static constexpr std::uint64_t kFrames = 6;
+
+  const SelftestParams& p_;
+  const Cancel& cancel_;
+  SelftestStats stats_;
+  train::Learner* learner_ = nullptr;
+  std::vector<Queued> queue_;
+};
+
+}  // namespace
+
+std::vector<std::string> selftest_engines() { return {"ref", "exec", "train", "rtl"}; }
+
+SelftestStats selftest(const SelftestParams& params, const Cancel& cancel) { return Selftest(params, cancel).run(); }
+
+}  // namespace tandem::flow
