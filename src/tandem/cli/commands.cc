@@ -3,10 +3,12 @@
 namespace tandem::cli {
 
 extern const Command cmd_schema;
+extern const Command cmd_selftest;
 
 // One line per command, in the order of --help.
 std::span<const Command* const> all_commands() {
   static const Command* const table[] = {
+      &cmd_selftest,
       &cmd_schema,
   };
   return table;
