@@ -92,7 +92,7 @@ class Rewriter {
     return found;
   }
 
-  ValueId quant(ValueId x, const QuantRule& r, const Shape& scale_shape, const std::vector<float>& scales, const std::string& base) {
+  ValueId quant(ValueId x, const QuantRule& r, const Shape& scale_shape, const std::vector<float>& scales, std::string base) {
     const ValueId s = g_.add_constant(g_.unique_name(base + "_scale"), Tensor::of<float>(scale_shape, scales));
     g_.metadata["scale:" + g_.values[ix(s)].name] = r.scale;
     if (r.bits == 1 && r.is_signed)
