@@ -8,16 +8,20 @@
 // optimisers, schedules and rules.
 #pragma once
 #include <array>
+#include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "tandem/base/cancel.h"
+#include "tandem/base/config.h"
 #include "tandem/ir/exact.h"
 #include "tandem/ir/graph.h"
+#include "tandem/tasks/task.h"
 
 namespace tandem::train {
 
@@ -130,15 +134,52 @@ class Learner {
 Learner& open_learner();
 
 // ---- the recipe (recipe.cc) ----------------------------------------------------------------------
+// name: digits-4bit
+// data: digits                      # what data::open takes
+// task: classification
+// validation: 0.15                  # share of the training split, drawn per class by the seed
+// seed: 0
+// model: {input: [1, 8, 8], layers: [...]}     # ir/sequential.h; or  model: {file: float.onnx}
+// quantisation: {...}                          # ir/quantize.h; absent: stays in float
+// train:
+//   epochs: 30
+//   batch: 32
+//   optimiser: {name: adam, rate: 0.01}        # tables above
+//   schedule: {name: cosine, floor: 0}
+//   warmup: 1                       # epochs
+//   label_smoothing: 0
+//   shift: 0                        # pixels
+//   freeze: []                      # patterns of initialisers
+//   threads: 1
 struct Recipe {
   std::string name;
   ir::Graph model;                   // quantisers inserted, initial weights drawn
-  std::string data;                  // what data::open takes
-  double valid_fraction = 0.15;      // of the training split
-  FitParams fit;
+  std::string data, task;
+  double validation = 0.15;
+  FitParams fit;                     // seed included
 };
-// Reads a recipe. `seed` overrides the file's. Error(bad_input) names line and key.
-class RecipeSource;
+// Files named in the recipe are taken relative to `folder`. `seed` overrides the recipe's. Errors name
+// file, line and key, and the nearest known one.
+Recipe read_recipe(const Config& c, const std::filesystem::path& folder, std::optional<std::uint64_t> seed = {}, const Limits& limits = {});
+
+struct RunParams {
+  std::string out;                   // folder: model.onnx, curves.csv, checkpoint.npz; empty: nothing is written
+  bool resume = false;
+  bool overwrite = false;
+  Limits limits;
+};
+struct RunResult {
+  FitResult fit;
+  std::int64_t train_samples = 0, valid_samples = 0;
+  std::optional<tasks::Score> valid, test;  // exact evaluation of the best checkpoint (float where nothing is quantised)
+  bool exact = false;                // how they were evaluated
+  std::array<int, 3> contractions{}; // ExactModel
+  std::string model_file;            // written
+};
+// Opens data and door, trains, judges the best checkpoint on the validation part and the test split, and
+// writes the results. The test split plays no part in any choice.
+RunResult run_recipe(const Recipe& r, const RunParams& p, const std::function<void(const EpochReport&)>& progress = {},
+                     const Cancel& cancel = Cancel::never());
 
 }  // namespace tandem::train
 
