@@ -34,6 +34,7 @@ class Options {
 struct Context {
   bool json = false;        // --json: one document on stdout
   std::uint64_t seed = 0;   // --seed
+  bool seed_given = false;  // it was typed: it then wins over a seed in the user's file
   int jobs = 0;             // --jobs, 0: all processors lent to us
   std::string out;          // --out: file or folder of the result; empty: none
   bool force = false;       // --force: existing files may be overwritten

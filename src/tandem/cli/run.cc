@@ -85,7 +85,7 @@ std::uint64_t parse_bytes(std::string_view s) {
 
 void add_common(AppOptions& o, CLI::App& app, Context& c) {
   app.add_flag("--json", c.json, "One JSON document on stdout (schema: tandem schema NAME)")->group("Common options");
-  o.add("--seed", "Seed of everything random", "INT", [&c](std::string_view s) { return AppOptions::whole(s, c.seed); }, "0")->group("Common options");
+  o.add("--seed", "Seed of everything random", "INT", [&c](std::string_view s) { c.seed_given = true; return AppOptions::whole(s, c.seed); }, "0")->group("Common options");
   o.add("--jobs,-j", "Threads (0: all processors)", "INT", [&c](std::string_view s) { return AppOptions::whole(s, c.jobs) && c.jobs >= 0; }, "0")->group("Common options");
   app.add_option("--out,-o", c.out, "Where the result goes")->type_name("PATH")->group("Common options");
   app.add_flag("--force", c.force, "Overwrite what exists")->group("Common options");

@@ -132,7 +132,9 @@ Recipe read_recipe(const Config& c, const std::filesystem::path& folder, std::op
   Recipe r;
   r.name = c.optional_or<std::string>("name", "model");
   r.data = c.required<std::string>("data");
-  if (const auto path = folder / r.data; std::filesystem::exists(path)) r.data = path.string();
+  const auto& named = data::list_datasets();
+  const bool is_named = std::any_of(named.begin(), named.end(), [&](const data::NamedSet& n) { return n.name == r.data; });
+  if (const auto path = folder / r.data; !is_named && std::filesystem::exists(path)) r.data = path.string();
   r.task = c.optional_or<std::string>("task", "classification");
   tasks::find_task(r.task);
   r.validation = c.real("validation", 0, 0.9, r.validation);
