@@ -2,15 +2,31 @@
 
 namespace tandem::cli {
 
+extern const Command cmd_show;
+extern const Command cmd_run;
+extern const Command cmd_ops;
+extern const Command cmd_formats;
+extern const Command cmd_targets;
+extern const Command cmd_systems;
+extern const Command cmd_tasks;
 extern const Command cmd_schema;
+extern const Command cmd_doctor;
 extern const Command cmd_selftest;
 extern const Command cmd_train;
 
 // One line per command, in the order of --help.
 std::span<const Command* const> all_commands() {
   static const Command* const table[] = {
+      &cmd_show,
+      &cmd_run,
       &cmd_selftest,
       &cmd_train,
+      &cmd_doctor,
+      &cmd_ops,
+      &cmd_formats,
+      &cmd_targets,
+      &cmd_tasks,
+      &cmd_systems,
       &cmd_schema,
   };
   return table;

@@ -1,0 +1,146 @@
+#include <unordered_set>
+
+#include "tandem/cli/model.h"
+#include "tandem/ir/dump.h"
+#include "tandem/ir/op.h"
+#include "tandem/ir/ops/common.h"
+
+namespace tandem::cli {
+namespace {
+using namespace ir;
+
+struct Row {
+  std::string node, op, shape, format, weights;
+  std::int64_t parameters = 0, macs = 0, bytes = 0;
+};
+
+bool has_parameters(const OpDef& d) {
+  return d.closure == Closure::linear || d.closure == Closure::affine || d.closure == Closure::join || d.name == "Threshold" || d.name == "BatchNormalization";
+}
+
+std::vector<Row> rows_of(const Graph& g) {
+  const std::vector<std::string> kinds = kinds_of(g);
+  const UseMap uses(g);
+  const auto constant = [&](ValueId v) {
+    if (v == kNone) return false;
+    if (g.constant(v) || kinds[static_cast<std::size_t>(v)] == "const") return true;
+    const int p = uses.producer[static_cast<std::size_t>(v)];  // a quantised constant
+    return p >= 0 && g.nodes[static_cast<std::size_t>(p)].in(0) != kNone && g.constant(g.nodes[static_cast<std::size_t>(p)].in(0)) != nullptr &&
+           op_of(g, g.nodes[static_cast<std::size_t>(p)]).closure == Closure::quantiser;
+  };
+  std::vector<Row> rows;
+  for (const Node& n : g.nodes) {
+    const OpDef& def = op_of(g, n);
+    const bool of_constants = !n.inputs.empty() && def.closure != Closure::state && std::all_of(n.inputs.begin(), n.inputs.end(), [&](ValueId v) { return v == kNone || constant(v); });
+    if (of_constants) continue;  // counted with the node that reads the result
+    Row r;
+    const Value& out = g.values[static_cast<std::size_t>(n.outputs[0])];
+    r.node = n.name.empty() ? out.name : n.name;
+    r.op = n.op;
+    r.shape = out.type.dims ? to_string(*out.type.dims) : "?";
+    r.format = kinds[static_cast<std::size_t>(n.outputs[0])];
+    if (def.closure == Closure::linear && def.einsum) r.macs = def.einsum(g, n).iterations();
+    if (has_parameters(def))
+      for (ValueId v : n.inputs) {
+        if (v == kNone || !constant(v)) continue;
+        const TensorType& t = g.values[static_cast<std::size_t>(v)].type;
+        std::int64_t count = 1, bits = 8 * static_cast<std::int64_t>(size_of(t.dtype));
+        Shape s;
+        for (const Dim& d : *t.dims) count *= d.n, s.push_back(d.n);
+        std::string format(to_string(t.dtype));
+        if (const int p = uses.producer[static_cast<std::size_t>(v)]; p >= 0) {
+          const Node& q = g.nodes[static_cast<std::size_t>(p)];
+          if (op_of(g, q).closure == Closure::quantiser) {
+            const QuantSpec spec = quant_spec(g, q, s);
+            bits = spec.bits, format = spec.format;
+          }
+        }
+        r.parameters += count;
+        r.bytes += (count * bits + 7) / 8;
+        if (r.weights.find(format) == std::string::npos) r.weights += (r.weights.empty() ? "" : " ") + format;
+      }
+    rows.push_back(std::move(r));
+  }
+  return rows;
+}
+
+Run setup(Options& o) {
+  struct Args { std::string model; bool text = false; };
+  auto a = std::make_shared<Args>();
+  o.argument("MODEL", a->model, "ONNX file");
+  o.flag("--text", a->text, "The graph itself, one line per value and node");
+  return [a](Context& c) {
+    const Graph loaded = load_model(c, a->model);
+    if (a->text) {
+      c.print(to_text(loaded));
+      return Exit::done;
+    }
+    std::vector<std::string> notes;
+    const Graph g = bind_to_one(loaded, &notes);
+    const std::vector<Row> rows = rows_of(g);
+    std::int64_t parameters = 0, macs = 0, bytes = 0;
+    for (const Row& r : rows) parameters += r.parameters, macs += r.macs, bytes += r.bytes;
+    if (c.json) {
+      JsonWriter j;
+      j.object().field("model", a->model).field("graph", g.name).field("bound", notes);
+      const auto ports = [&](const char* key, const std::vector<ValueId>& vs) {
+        j.key(key).array();
+        for (ValueId v : vs) {
+          const Value& x = g.values[static_cast<std::size_t>(v)];
+          j.object().field("name", x.name).field("dtype", to_string(x.type.dtype)).key("shape").array();
+          for (const Dim& d : *x.type.dims) j.value(d.n);
+          j.end().end();
+        }
+        j.end();
+      };
+      ports("inputs", g.inputs);
+      ports("outputs", g.outputs);
+      j.key("layers").array();
+      for (const Row& r : rows)
+        j.object().field("node", r.node).field("op", r.op).field("output", r.shape).field("format", r.format).field("weights", r.weights)
+            .field("parameters", r.parameters).field("macs", r.macs).field("bytes", r.bytes).end();
+      j.end().key("total").object().field("parameters", parameters).field("macs", macs).field("bytes", bytes).end().end();
+      c.print(j);
+      return Exit::done;
+    }
+    Table t;
+    t.columns = {{"node"}, {"op"}, {"output"}, {"format"}, {"weights"}, {"parameters", true}, {"MACs", true}, {"bytes", true}};
+    const auto n = [](std::int64_t v) { return v ? grouped(v) : std::string(); };
+    for (const Row& r : rows) t.add({r.node, r.op, r.shape, r.format, r.weights, n(r.parameters), n(r.macs), n(r.bytes)});
+    t.foot = {"total", fmt::format("{} nodes", rows.size()), "", "", "", grouped(parameters), grouped(macs), grouped(bytes)};
+    for (const std::string& s : notes) c.note("bound: " + s);
+    c.print(t);
+    return Exit::done;
+  };
+}
+
+}  // namespace
+
+extern const Command cmd_show;
+const Command cmd_show{
+    .name = "show",
+    .group = "Models",
+    .summary = "Layer table of a model: shapes, formats, parameters, MACs, bytes",
+    .description = "Prints one line per node: output shape, how the value is held (a format, exact, or a float type), parameters with their format, "
+                   "multiply-accumulates from the operator's Einsum, bytes of the parameters. Free extents (batch) are bound to 1.",
+    .examples = {{"tandem show model.onnx"}, {"tandem show model.onnx --json --out layers.json"}},
+    .setup = setup,
+    .schema = R"({
+  "$schema": "https://json-schema.org/draft/2020-12/schema",
+  "type": "object", "required": ["model", "graph", "bound", "inputs", "outputs", "layers", "total"], "additionalProperties": false,
+  "properties": {
+    "model": {"type": "string"}, "graph": {"type": "string"}, "bound": {"type": "array", "items": {"type": "string"}},
+    "inputs": {"type": "array", "items": {"$ref": "#/$defs/port"}}, "outputs": {"type": "array", "items": {"$ref": "#/$defs/port"}},
+    "layers": {"type": "array", "items": {"type": "object", "additionalProperties": false,
+      "required": ["node", "op", "output", "format", "weights", "parameters", "macs", "bytes"],
+      "properties": {"node": {"type": "string"}, "op": {"type": "string"}, "output": {"type": "string"}, "format": {"type": "string"},
+        "weights": {"type": "string"}, "parameters": {"type": "integer"}, "macs": {"type": "integer"}, "bytes": {"type": "integer"}}}},
+    "total": {"type": "object", "required": ["parameters", "macs", "bytes"], "additionalProperties": false,
+      "properties": {"parameters": {"type": "integer"}, "macs": {"type": "integer"}, "bytes": {"type": "integer"}}}
+  },
+  "$defs": {"port": {"type": "object", "required": ["name", "dtype", "shape"], "additionalProperties": false,
+    "properties": {"name": {"type": "string"}, "dtype": {"type": "string"}, "shape": {"type": "array", "items": {"type": "integer"}}}}}
+}
+)"};
+
+}  // namespace tandem::cli

@@ -1,0 +1,184 @@
+#include "tandem/cli/model.h"
+
+#include "tandem/exec/exec.h"
+#include "tandem/ir/exact.h"
+#include "tandem/ir/onnx.h"
+#include "tandem/ir/op.h"
+#include "tandem/ir/ops/common.h"
+#include "tandem/plan/stage_graph.h"
+
+namespace tandem::cli {
+
+using namespace ir;
+
+Graph load_model(const Context& c, const std::string& path) {
+  Graph g = read_onnx(path, c.limits);
+  try {
+    verify(g);
+  } catch (Error& e) {
+    e.at(path + (e.where().empty() ? "" : ": " + e.where()));
+    if (e.fix().empty()) e.fix("`tandem ops` lists the known operators");
+    throw;
+  }
+  return g;
+}
+
+Graph bind_to_one(const Graph& g, std::vector<std::string>* notes) {
+  std::map<std::string, Shape> shapes;
+  std::map<std::string, bool> told;
+  for (ValueId v : g.inputs) {
+    const Value& x = g.values[static_cast<std::size_t>(v)];
+    if (!x.type.dims) throw bad_input("the input '{}' has no shape", x.name).fix("give it one where the model was made");
+    Shape s;
+    for (const Dim& d : *x.type.dims) {
+      s.push_back(d.known() ? d.n : 1);
+      if (d.known() || told[d.symbol]) continue;
+      told[d.symbol] = true;
+      if (notes) notes->push_back(fmt::format("{} = 1", d.symbol.empty() ? "free extents of '" + x.name + "'" : d.symbol));
+    }
+    shapes[x.name] = s;
+  }
+  return bind_inputs(g, shapes);
+}
+
+std::vector<std::string> kinds_of(const Graph& g) {
+  std::vector<std::string> kind(g.values.size());
+  for (ValueId v : g.inputs) kind[static_cast<std::size_t>(v)] = std::string(to_string(g.values[static_cast<std::size_t>(v)].type.dtype));
+  for (const auto& [v, t] : g.initialisers) kind[static_cast<std::size_t>(v)] = "const";
+  const auto held = [&](ValueId v) -> const std::string& { return kind[static_cast<std::size_t>(v)]; };
+  const auto is_float = [](const std::string& k) { return k == "f32" || k == "f64" || k == "f16" || k == "bf16"; };
+  for (const Node& n : g.nodes) {
+    const OpDef& def = op_of(g, n);
+    bool constant = true, open = false;
+    for (ValueId v : n.inputs) {
+      if (v == kNone) continue;
+      constant &= held(v) == "const";
+      open |= is_float(held(v));
+    }
+    for (ValueId o : n.outputs) {
+      if (o == kNone) continue;
+      std::string& k = kind[static_cast<std::size_t>(o)];
+      const Value& value = g.values[static_cast<std::size_t>(o)];
+      if (def.closure == Closure::quantiser && value.type.dims && all_known(*value.type.dims)) {
+        Shape s;
+        for (const Dim& d : *value.type.dims) s.push_back(d.n);
+        k = quant_spec(g, n, s).format;
+      } else if (constant && def.closure != Closure::state) {
+        k = "const";
+      } else if (def.closure == Closure::index || def.closure == Closure::constant) {
+        k = std::string(to_string(value.type.dtype));
+      } else if (open || def.closure == Closure::open) {
+        k = std::string(to_string(value.type.dtype));
+      } else if (def.closure == Closure::move && n.in(0) != kNone) {
+        k = held(n.in(0));  // moving elements keeps their format
+        for (ValueId v : n.inputs)
+          if (def.name == "Concat" && v != kNone && held(v) != k) k = "exact";
+      } else {
+        k = "exact";
+      }
+    }
+  }
+  return kind;
+}
+
+Graph probe_graph(std::string_view domain, std::string_view op) {
+  Graph g;
+  const OpDef* def = find_op(domain, op);
+  if (!def || (domain == "tandem" && op != "Threshold" && op != "Delay")) return g;
+  g.name = "probe";
+  const auto quant = [&](ValueId v, float scale, float bits, bool is_signed, const std::string& name) {
+    return g.add_node("Quant", {v, g.add_constant(name + "_scale", Tensor::scalar(scale)), g.add_constant(name + "_zero", Tensor::scalar(0.0f)),
+                                g.add_constant(name + "_bits", Tensor::scalar(bits))},
+                      {{"signed", std::int64_t{is_signed}}, {"narrow", std::int64_t{0}}, {"rounding_mode", std::string("ROUND")}}, name, "qonnx.custom_op.general");
+  };
+  const auto floats = [&](const char* name, Shape s, float first, float step) {
+    std::vector<float> v(static_cast<std::size_t>(element_count(s)));
+    for (std::size_t i = 0; i < v.size(); ++i) v[i] = first + step * static_cast<float>(i % 5);
+    return g.add_constant(name, Tensor::of<float>(s, v));
+  };
+  const auto ints = [&](const char* name, std::vector<std::int64_t> v) {
+    return g.add_constant(name, Tensor::of<std::int64_t>({static_cast<std::int64_t>(v.size())}, v));
+  };
+  const bool matrix = op == "MatMul" || op == "Gemm" || op == "Softmax" || op == "ArgMax";
+  const ValueId x = g.add_input("x", DType::f32, matrix ? Dims{Dim(1), Dim(4)} : Dims{Dim(1), Dim(2), Dim(4), Dim(4)});
+  ValueId q = quant(x, 0.5f, 4, true, "input");
+  std::vector<ValueId> in{q};
+  std::map<std::string, Attribute> attrs;
+  if (op == "Conv") in.push_back(quant(floats("w", {3, 2, 3, 3}, -1, 0.5f), 0.5f, 4, true, "weights"));
+  else if (op == "MatMul" || op == "Gemm") in.push_back(quant(floats("w", {4, 3}, -1, 0.5f), 0.5f, 4, true, "weights"));
+  else if (op == "Add" || op == "Sub" || op == "Mul" || op == "Div") in.push_back(floats("c", {1, 2, 1, 1}, 0.5f, 0.5f));
+  else if (op == "Pow") in.push_back(g.add_constant("c", Tensor::scalar(2.0f)));
+  else if (op == "BatchNormalization") for (const char* k : {"gamma", "beta", "mean", "var"}) in.push_back(floats(k, {2}, 0.5f, 0.25f));
+  else if (op == "Clip") in.push_back(g.add_constant("lo", Tensor::scalar(0.0f))), in.push_back(g.add_constant("hi", Tensor::scalar(2.0f)));
+  else if (op == "MaxPool" || op == "AveragePool") attrs = {{"kernel_shape", std::vector<std::int64_t>{2, 2}}, {"strides", std::vector<std::int64_t>{2, 2}}};
+  else if (op == "Reshape") in.push_back(ints("shape", {1, 2, 16}));
+  else if (op == "Squeeze") in.push_back(ints("axes", {0}));
+  else if (op == "Unsqueeze") in.push_back(ints("axes", {4}));
+  else if (op == "Concat") in.push_back(q), attrs["axis"] = std::int64_t{1};
+  else if (op == "Gather") in.push_back(ints("indices", {1, 0})), attrs["axis"] = std::int64_t{1};
+  else if (op == "Quant" || op == "BipolarQuant") in.push_back(g.add_constant("scale", Tensor::scalar(0.25f)));
+  else if (op == "Threshold") in.push_back(floats("steps", {1, 3}, -1, 0.5f));
+  else if (op == "Delay") attrs["shape"] = std::vector<std::int64_t>{1, 2, 4, 4};
+  else if (op == "ArgMax") attrs["axis"] = std::int64_t{1};
+  if (op == "Quant") in.push_back(g.add_constant("zero", Tensor::scalar(0.0f))), in.push_back(g.add_constant("bits", Tensor::scalar(3.0f)));
+  ValueId y = g.add_node(std::string(op), in, attrs, "probe", std::string(domain));
+  if (def->closure != Closure::index && def->closure != Closure::constant && def->closure != Closure::open && def->closure != Closure::quantiser)
+    y = quant(y, 0.5f, 4, true, "output");
+  g.outputs = {y};
+  return g;
+}
+
+OpCells cells_of(std::string_view domain, std::string_view op) {
+  const OpDef* def = find_op(domain, op);
+  OpCells c;
+  c.ref = def->eval.as_rational ? "exact" : def->eval.as_double ? "f32" : "no";
+  c.adjoint = def->adjoint ? "yes" : "no";
+  // The learning library lowers the ONNX operators and QONNX's quantisers (train/eager.cc).
+  c.train = domain == "tandem" ? "no" : "yes";
+  Graph g = probe_graph(domain, op);
+  if (g.nodes.empty()) {  // operators of gradients: f32 only
+    c.carrier = c.exec = "f32";
+    c.rtl = "no";
+    return c;
+  }
+  const auto refused = [](const Error& e) { return "no: " + e.message(); };
+  std::optional<ExactProgram> p;
+  try {
+    infer_shapes(g);
+    p = lower_exact(g);
+    const bool folded = std::none_of(g.nodes.begin(), g.nodes.end(), [&](const Node& n) { return n.name == "probe"; });
+    const bool host = std::any_of(p->host_nodes.begin(), p->host_nodes.end(), [](const std::string& s) { return s.find("'probe'") != std::string::npos; });
+    c.carrier = folded ? "folded" : host ? "f32" : "exact";
+  } catch (const Error& e) {
+    c.carrier = refused(e);
+  }
+  try {
+    if (p) {
+      std::vector<Tensor> in;
+      for (ValueId v : g.inputs) {
+        Shape s;
+        for (const Dim& d : *g.values[static_cast<std::size_t>(v)].type.dims) s.push_back(d.n);
+        Tensor t(DType::f32, s);
+        for (std::int64_t i = 0; i < t.size(); ++i) t.set(i, static_cast<double>(i % 7) * 0.4 - 1);
+        in.push_back(t);
+      }
+      exec::Executor e(*p);
+      e.run(in);
+      c.exec = c.carrier;
+    } else {
+      c.exec = c.carrier;
+    }
+  } catch (const Error& e) {
+    c.exec = refused(e);
+  }
+  try {
+    if (!p) c.rtl = "no";
+    else if (c.carrier != "exact") c.rtl = c.carrier == "folded" ? "folded" : "no: runs on the host in f32";
+    else plan::stages_from(lower_exact(g, 64)), c.rtl = "exact";
+  } catch (const Error& e) {
+    c.rtl = refused(e);
+  }
+  return c;
+}
+
+}  // namespace tandem::cli
