@@ -1,5 +1,3 @@
-#include <unordered_set>
-
 #include "tandem/cli/model.h"
 #include "tandem/ir/dump.h"
 #include "tandem/ir/op.h"
@@ -20,19 +18,29 @@ bool has_parameters(const OpDef& d) {
 
 std::vector<Row> rows_of(const Graph& g) {
   const std::vector<std::string> kinds = kinds_of(g);
-  const UseMap uses(g);
-  const auto constant = [&](ValueId v) {
-    if (v == kNone) return false;
-    if (g.constant(v) || kinds[static_cast<std::size_t>(v)] == "const") return true;
-    const int p = uses.producer[static_cast<std::size_t>(v)];  // a quantised constant
-    return p >= 0 && g.nodes[static_cast<std::size_t>(p)].in(0) != kNone && g.constant(g.nodes[static_cast<std::size_t>(p)].in(0)) != nullptr &&
-           op_of(g, g.nodes[static_cast<std::size_t>(p)]).closure == Closure::quantiser;
-  };
+  // Values that do not vary, and how their elements are stored: weights may pass Quant, Transpose, Reshape.
+  struct Held { bool constant = false; std::string format; std::int64_t bits = 0; };
+  std::vector<Held> held(g.values.size());
+  const auto of_type = [](DType t) { return Held{true, std::string(to_string(t)), 8 * static_cast<std::int64_t>(size_of(t))}; };
+  for (const auto& [v, t] : g.initialisers) held[static_cast<std::size_t>(v)] = of_type(t.dtype());
   std::vector<Row> rows;
   for (const Node& n : g.nodes) {
     const OpDef& def = op_of(g, n);
-    const bool of_constants = !n.inputs.empty() && def.closure != Closure::state && std::all_of(n.inputs.begin(), n.inputs.end(), [&](ValueId v) { return v == kNone || constant(v); });
-    if (of_constants) continue;  // counted with the node that reads the result
+    const bool constant = !n.inputs.empty() && def.closure != Closure::state &&
+                          std::all_of(n.inputs.begin(), n.inputs.end(), [&](ValueId v) { return v == kNone || held[static_cast<std::size_t>(v)].constant; });
+    if (constant) {  // counted with the node that reads the result
+      for (ValueId o : n.outputs) {
+        const TensorType& t = g.values[static_cast<std::size_t>(o)].type;
+        Held& h = held[static_cast<std::size_t>(o)];
+        h = def.closure == Closure::move ? held[static_cast<std::size_t>(n.inputs[0])] : of_type(t.dtype);
+        if (def.closure != Closure::quantiser) continue;
+        Shape s;
+        for (const Dim& d : *t.dims) s.push_back(d.n);
+        const QuantSpec spec = quant_spec(g, n, s);
+        h.format = spec.format, h.bits = spec.bits;
+      }
+      continue;
+    }
     Row r;
     const Value& out = g.values[static_cast<std::size_t>(n.outputs[0])];
     r.node = n.name.empty() ? out.name : n.name;
@@ -42,19 +50,10 @@ std::vector<Row> rows_of(const Graph& g) {
     if (def.closure == Closure::linear && def.einsum) r.macs = def.einsum(g, n).iterations();
     if (has_parameters(def))
       for (ValueId v : n.inputs) {
-        if (v == kNone || !constant(v)) continue;
-        const TensorType& t = g.values[static_cast<std::size_t>(v)].type;
-        std::int64_t count = 1, bits = 8 * static_cast<std::int64_t>(size_of(t.dtype));
-        Shape s;
-        for (const Dim& d : *t.dims) count *= d.n, s.push_back(d.n);
-        std::string format(to_string(t.dtype));
-        if (const int p = uses.producer[static_cast<std::size_t>(v)]; p >= 0) {
-          const Node& q = g.nodes[static_cast<std::size_t>(p)];
-          if (op_of(g, q).closure == Closure::quantiser) {
-            const QuantSpec spec = quant_spec(g, q, s);
-            bits = spec.bits, format = spec.format;
-          }
-        }
+        if (v == kNone || !held[static_cast<std::size_t>(v)].constant) continue;
+        const auto& [constant_value, format, bits] = held[static_cast<std::size_t>(v)];
+        std::int64_t count = 1;
+        for (const Dim& d : *g.values[static_cast<std::size_t>(v)].type.dims) count *= d.n;
         r.parameters += count;
         r.bytes += (count * bits + 7) / 8;
         if (r.weights.find(format) == std::string::npos) r.weights += (r.weights.empty() ? "" : " ") + format;

@@ -122,7 +122,8 @@ Graph probe_graph(std::string_view domain, std::string_view op) {
   else if (op == "ArgMax") attrs["axis"] = std::int64_t{1};
   if (op == "Quant") in.push_back(g.add_constant("zero", Tensor::scalar(0.0f))), in.push_back(g.add_constant("bits", Tensor::scalar(3.0f)));
   ValueId y = g.add_node(std::string(op), in, attrs, "probe", std::string(domain));
-  if (def->closure != Closure::index && def->closure != Closure::constant && def->closure != Closure::open && def->closure != Closure::quantiser)
+  if (op == "Shape") y = g.add_node("Reshape", {q, y}, {}, "reader");
+  if (def->closure != Closure::index && def->closure != Closure::open && def->closure != Closure::quantiser)
     y = quant(y, 0.5f, 4, true, "output");
   g.outputs = {y};
   return g;
