@@ -32,10 +32,7 @@ Integer ceil_of(const Rational& q) {
 
 bool is_integer(const Rational& q) { return mpz_cmp_ui(q.get_den_mpz_t(), 1) == 0; }
 
-namespace {
-
-// |q| rounded once to `precision` significant bits, least exponent of a unit `min_unit`, as n * 2^unit.
-double nearest(const Rational& q, int precision, int min_unit, int max_exponent) {
+double nearest_binary(const Rational& q, int precision, int min_unit, int max_exponent) {
   const int s = sgn(q);
   if (s == 0) return 0;
   const Rational a = abs(q);
@@ -54,10 +51,8 @@ double nearest(const Rational& q, int precision, int min_unit, int max_exponent)
   return s * (v >= std::ldexp(1.0, max_exponent) * 2 ? inf : v);
 }
 
-}  // namespace
-
-float nearest_float(const Rational& q) { return static_cast<float>(nearest(q, 24, -149, 127)); }
-double nearest_double(const Rational& q) { return nearest(q, 53, -1074, 1023); }
+float nearest_float(const Rational& q) { return static_cast<float>(nearest_binary(q, 24, -149, 127)); }
+double nearest_double(const Rational& q) { return nearest_binary(q, 53, -1074, 1023); }
 
 bool fits_int128(const Integer& z) {
   if (sgn(z) >= 0) return mpz_sizeinbase(z.get_mpz_t(), 2) <= 127;

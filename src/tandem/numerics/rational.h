@@ -21,6 +21,9 @@ Integer ceil_of(const Rational& q);
 bool is_integer(const Rational& q);
 float nearest_float(const Rational& q);   // round to nearest even, once (denormals and overflow included)
 double nearest_double(const Rational& q);
+// The same for any binary float of at most 53 significant bits: `precision` of them, the last bit never below
+// 2^min_unit, exponents up to max_exponent (f16: 11, -24, 15); infinite when it overflows.
+double nearest_binary(const Rational& q, int precision, int min_unit, int max_exponent);
 Int128 to_int128(const Integer& z);       // throws Error(no) when it does not fit
 bool fits_int128(const Integer& z);
 Integer from_int128(Int128 v);
