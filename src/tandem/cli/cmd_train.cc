@@ -53,7 +53,16 @@ Run setup(Options& o) {
       if (!std::isnan(e.valid_accuracy)) line += fmt::format("  valid {:6.2f} %{}", 100 * e.valid_accuracy, e.best ? "  best" : "");
       c.note(line);
     };
-    const train::RunResult r = train::run_recipe(recipe, p, report, *c.cancel);
+    train::RunResult r;
+    try {
+      r = train::run_recipe(recipe, p, report, *c.cancel);
+    } catch (const Error& e) {
+      std::error_code ec;
+      const bool stopped = e.code() == Exit::interrupted || e.code() == Exit::terminated;
+      if (stopped && !c.out.empty() && std::filesystem::exists(std::filesystem::path(c.out) / "checkpoint.npz", ec))
+        c.note("the last whole epoch is kept; continue with the same command and --resume");
+      throw;
+    }
 
     if (c.json) {
       JsonWriter j;
