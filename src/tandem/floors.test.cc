@@ -40,9 +40,25 @@ struct Include {
   std::string target;  // as written
   bool quoted;
 };
+// Raw strings hold generated code: only their line breaks are kept.
+std::string without_raw_strings(const std::string& s) {
+  std::string r;
+  for (std::size_t i = 0; i < s.size();) {
+    const auto open = s.find("R\"", i);
+    const auto paren = open == std::string::npos ? open : s.find('(', open);
+    if (paren == std::string::npos || paren - open > 18) return r + s.substr(i);
+    const auto close = s.find(")" + s.substr(open + 2, paren - open - 2) + "\"", paren);
+    if (close == std::string::npos) return r + s.substr(i);
+    r += s.substr(i, open - i);
+    r.append(static_cast<std::size_t>(std::count(s.begin() + static_cast<std::ptrdiff_t>(open), s.begin() + static_cast<std::ptrdiff_t>(close), '\n')), '\n');
+    i = close + 1;
+  }
+  return r;
+}
+
 std::vector<Include> includes_of(const std::string& source) {
   std::vector<Include> r;
-  std::istringstream in(source);
+  std::istringstream in(without_raw_strings(source));
   int n = 0;
   for (std::string line; std::getline(in, line);) {
     ++n;
@@ -97,6 +113,7 @@ TEST(Floors, TheTestItselfSeesEachFault) {
   EXPECT_FALSE(bad("roof", "#include \"tandem/low/a.h\""));
   EXPECT_FALSE(bad("low", "#include \"tandem/low/deep/a.h\""));
   EXPECT_FALSE(bad("low", "#include <vector>"));
+  EXPECT_EQ(includes_of("a = R\"x(\n#include \"Vtop.h\"\n)x\";\n#include <b>\n").size(), 1u);
 }
 
 TEST(Floors, EveryIncludePointsDown) {
