@@ -258,7 +258,19 @@ struct Maker {
     if (r.chance(0.5)) x.lo = grouped(-30, 0, false);
     if (r.chance(0.3)) x.hi = grouped(5, 60, per);
     const Shape s = at().shape;
-    b = step(n, std::move(x), b, s, -(Int128(1) << 40), Int128(1) << 40, other);
+    // The range by intervals over the extreme constants.
+    auto ends = [](const ir::Grouped<Int128>& g) { return std::pair(*std::min_element(g.v.begin(), g.v.end()), *std::max_element(g.v.begin(), g.v.end())); };
+    auto [lo, hi] = ends(x.c);
+    for (std::size_t i = 0; i < x.k.size(); ++i) {
+      const ir::Buffer& in = n.p.buffers[static_cast<std::size_t>(i ? other : b)];
+      const auto [k0, k1] = ends(x.k[i]);
+      const std::array<Int128, 4> e{k0 * in.lo, k0 * in.hi, k1 * in.lo, k1 * in.hi};
+      lo += *std::min_element(e.begin(), e.end());
+      hi += *std::max_element(e.begin(), e.end());
+    }
+    if (x.lo) lo = std::max(lo, ends(*x.lo).first), hi = std::max(hi, ends(*x.lo).second);
+    if (x.hi) hi = std::min(hi, ends(*x.hi).second), lo = std::min(lo, ends(*x.hi).first);
+    b = step(n, std::move(x), b, s, lo, hi, other);
   }
   void reshape() { b = step(n, ir::IntMove{.kind = ir::IntMove::reshape}, b, {1, element_count(at().shape)}, at().lo, at().hi); }
   void transpose() {

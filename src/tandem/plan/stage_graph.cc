@@ -364,10 +364,11 @@ class Builder {
     l.out.channels = v.channels;
     l.levels = x.levels;
     l.level_bits = std::max(1, static_cast<int>(std::bit_width(x.levels.size() - 1)));
+    // Steps outside the range never bind.
+    for (ir::Thresholds& t : tables)
+      for (Int128& y : t.t) y = t.flip ? std::clamp<Int128>(y, -Int128(a.v.hi), 1 - Int128(a.v.lo)) : std::clamp<Int128>(y, a.v.lo, Int128(a.v.hi) + 1);
     // Entries are signed; the last place of a table that is not a power of two never binds.
     l.entry_bits = std::max(a.v.bits + (a.v.is_signed ? 0 : 1), signed_bits(-1, a.v.hi + 1));
-    for (const ir::Thresholds& t : tables)
-      for (Int128 y : t.t) l.entry_bits = std::max(l.entry_bits, signed_bits(std::min<Int128>(narrow(s, y, "a step"), -1), y));
     l.tables = std::move(tables);
     set_range(l.out, *std::min_element(x.levels.begin(), x.levels.end()), *std::max_element(x.levels.begin(), x.levels.end()));
     done(s, l);

@@ -18,7 +18,8 @@ I both(const StageShape& s) { return largest(s.beats_in, s.beats_out); }
 I one(const StageShape&) { return 1; }
 I none(const StageShape&) { return 0; }
 
-double memory_bits(I depth, I width) { return ice40_brams(depth, width) ? 0 : static_cast<double>(depth * width); }
+double memory_bits(I depth, I width, Memory kind) { return ice40_brams(depth, width, kind) ? 0 : static_cast<double>(depth * width); }
+constexpr Memory kRam = Memory::writable, kRom = Memory::constants;
 double counter(I n) { return bits_for(n); }
 
 using C = const Calibration&;
@@ -33,15 +34,15 @@ Cost window_cost(const StageShape& s, C c) {
   const auto& a = k(c, s.kind);
   const I depth = s.rows * s.w * groups(s), width = s.lanes_in * s.bits_in;
   const double counters = counter(s.oh) + counter(s.ow) + counter(s.kh) + counter(s.kw) + counter(groups(s)) + counter(s.reps);
-  return {a[0] + a[1] * counters + a[2] * bits_for(depth) + a[3] * static_cast<double>(width) + a[4] * memory_bits(depth, width),
-          static_cast<double>(ice40_brams(depth, width)), 0, 0};
+  return {a[0] + a[1] * counters + a[2] * bits_for(depth) + a[3] * static_cast<double>(width) + a[4] * memory_bits(depth, width, kRam),
+          static_cast<double>(ice40_brams(depth, width, kRam)), 0, 0};
 }
 Cost replay_cost(const StageShape& s, C c) {
   const auto& a = k(c, s.kind);
   const I sf = s.mw / s.simd, width = s.lanes_in * s.bits_in;
   return {a[0] + a[1] * (counter(sf) + counter(s.mh / s.pe) + counter(s.vectors)) + a[3] * static_cast<double>(width) +
-              a[4] * memory_bits(2 * sf, width),
-          static_cast<double>(ice40_brams(2 * sf, width)), 0, 0};
+              a[4] * memory_bits(2 * sf, width, kRam),
+          static_cast<double>(ice40_brams(2 * sf, width, kRam)), 0, 0};
 }
 // Multipliers of at least 11 product bits become DSPs where the device has any (yosys -dsp).
 bool dsp_sized(const StageShape& s) { return s.bits_in + (s.signed_in ? 0 : 1) + s.weight_bits >= 11; }
@@ -51,8 +52,8 @@ Cost multiply_cost(const StageShape& s, C c, I depth, I multipliers, I accumulat
   const I width = multipliers * s.weight_bits;
   return {a[0] + a[1] * counter(depth) + a[2] * static_cast<double>(multipliers) * x * w +
               a[3] * static_cast<double>(accumulators) * acc + a[4] * static_cast<double>(tree_adders) * (x + w + 1) +
-              a[5] * memory_bits(depth, width),
-          static_cast<double>(ice40_brams(depth, width)), dsp_sized(s) ? static_cast<double>(multipliers) : 0.0,
+              a[5] * memory_bits(depth, width, kRom),
+          static_cast<double>(ice40_brams(depth, width, kRom)), dsp_sized(s) ? static_cast<double>(multipliers) : 0.0,
           dsp_sized(s) ? a[2] * static_cast<double>(multipliers) * x * w : 0.0};
 }
 Cost mvau_cost(const StageShape& s, C c) {
@@ -74,13 +75,13 @@ Cost threshold_cost(const StageShape& s, C c) {
   const I per_lane = s.tables == 1 ? 1 : s.tables / s.lanes_in;
   if (s.serial) {
     const I depth = per_lane << s.level_bits;
-    brams = s.lanes_in * ice40_brams(depth, s.entry_bits);
-    logic = lanes * memory_bits(depth, s.entry_bits);
+    brams = s.lanes_in * ice40_brams(depth, s.entry_bits, kRom);
+    logic = lanes * memory_bits(depth, s.entry_bits, kRom);
     return {a[0] + a[1] * lanes * x + a[2] * lanes * s.bits_out + a[3] * counter(per_lane) + a[4] * logic, static_cast<double>(brams), 0, 0};
   }
   for (int j = 0; j < s.level_bits; ++j) {
-    brams += s.lanes_in * ice40_brams(per_lane << j, s.entry_bits);
-    logic += lanes * memory_bits(per_lane << j, s.entry_bits);
+    brams += s.lanes_in * ice40_brams(per_lane << j, s.entry_bits, kRom);
+    logic += lanes * memory_bits(per_lane << j, s.entry_bits, kRom);
   }
   return {a[0] + (a[1] * lanes * x + a[2] * lanes * s.bits_out) * s.level_bits + a[3] * counter(per_lane) + a[4] * logic, static_cast<double>(brams), 0, 0};
 }
@@ -91,8 +92,8 @@ Cost payload_cost(const StageShape& s, C c) {
 Cost fifo_cost(const StageShape& s, C c) {
   const auto& a = k(c, s.kind);
   const I width = s.lanes_in * s.bits_in + (s.last_in ? 1 : 0);
-  return {a[0] + a[1] * static_cast<double>(width) + a[2] * bits_for(s.depth) + a[4] * memory_bits(s.depth, width),
-          static_cast<double>(ice40_brams(s.depth, width)), 0, 0};
+  return {a[0] + a[1] * static_cast<double>(width) + a[2] * bits_for(s.depth) + a[4] * memory_bits(s.depth, width, kRam),
+          static_cast<double>(ice40_brams(s.depth, width, kRam)), 0, 0};
 }
 
 I tree(I n) { return n <= 1 ? 0 : std::bit_width(static_cast<std::uint64_t>(n - 1)); }
@@ -425,13 +426,12 @@ class Expander {
 
 int bits_for(std::int64_t n) { return n <= 2 ? 1 : std::bit_width(static_cast<std::uint64_t>(n - 1)); }
 
-std::int64_t ice40_brams(std::int64_t depth, std::int64_t width) {
-  // Small memories become logic: yosys leaves a block RAM nearly empty otherwise.
-  if (depth * width < 256 || depth < 16) return 0;
-  std::int64_t best = 1 << 30;
+std::int64_t ice40_brams(std::int64_t depth, std::int64_t width, Memory kind) {
+  if (kind == Memory::writable && depth * width < 80) return 0;
+  I best = I(1) << 40;
   for (auto [d, w] : {std::pair<I, I>{256, 16}, {512, 8}, {1024, 4}, {2048, 2}})
     best = std::min<I>(best, ((depth + d - 1) / d) * ((width + w - 1) / w));
-  return best;
+  return kind == Memory::constants && depth * width < 1024 * best ? 0 : best;
 }
 
 std::span<const StageDef> all_stages() { return kStages; }

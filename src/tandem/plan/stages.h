@@ -72,8 +72,10 @@ const StageDef& stage_def(StageKind k);
 // Stage i only reads stages < i; the last one drives the output.
 void expand(const StageGraph& g, const Folding& f, std::vector<StageShape>& out);
 
-// Block RAMs of 4 kbit (256x16, 512x8, 1024x4, 2048x2) for a memory; 0 where it becomes logic.
-std::int64_t ice40_brams(std::int64_t depth, std::int64_t width);
+// Block RAMs of 4 kbit (256x16, 512x8, 1024x4, 2048x2) for a memory; 0 where it becomes logic: constants
+// that would leave a block less than a quarter full, and memories of a few words. rtl marks the others.
+enum class Memory { constants, writable };
+std::int64_t ice40_brams(std::int64_t depth, std::int64_t width, Memory kind);
 int bits_for(std::int64_t n);  // of a counter that holds 0..n-1; at least 1
 
 }  // namespace tandem::plan

@@ -186,6 +186,10 @@ class Emitter {
     m_.body += ");\n";
   }
 
+  static std::string_view block(I depth, I width, plan::Memory kind) {
+    if (plan::ice40_brams(depth, width, kind) == 0) return "";
+    return kind == plan::Memory::constants ? "(* rom_style = \"block\" *) " : "(* ram_style = \"block\" *) ";
+  }
   // A memory that yosys maps to block RAM: synchronous read under `enable`.
   void memory(std::string_view suffix, const std::vector<Word>& words, int width, std::string_view q,
               std::string_view enable, std::string_view address) {
@@ -193,7 +197,7 @@ class Emitter {
     std::string text;
     for (const Word& w : words) text += w.hex() + "\n";
     m_.memories.push_back({file, std::move(text)});
-    line("reg {} mem{} [0:{}];", range(width), suffix, words.size() - 1);
+    line("{}reg {} mem{} [0:{}];", block(static_cast<I>(words.size()), width, plan::Memory::constants), range(width), suffix, words.size() - 1);
     line("initial $readmemh(\"{}\", mem{});", file, suffix);
     line("reg {} {};", range(width), q);
     line("always @(posedge clk) if ({}) {} <= mem{}[{}];", enable, q, suffix, address);
@@ -240,7 +244,8 @@ class Emitter {
     const int a = counter_bits(s_.depth);
     f_.set("PH", payload() - 1).set("IN", packed_in()).set("AH", a - 1).set("DH", s_.depth - 1).set("CH", a)
         .set("ONE", num(a, 1)).set("ZERO", num(a, 0)).set("CONE", num(a + 1, 1)).set("CZERO", num(a + 1, 0)).set("FULL", num(a + 1, s_.depth));
-    put(R"(  reg [@PH@:0] mem [0:@DH@];
+    f_.set("RAM", std::string(block(s_.depth, payload(), plan::Memory::writable)));
+    put(R"(  @RAM@reg [@PH@:0] mem [0:@DH@];
   reg [@PH@:0] out_q;
   reg [@AH@:0] wr, rd;
   reg [@CH@:0] held;
@@ -410,7 +415,7 @@ class Emitter {
     head(fmt::format("sliding window: {} x {} x {}, kernel {} x {}, stride {} x {}, {} rows held", s_.h, s_.w, s_.c, s_.kh,
                      s_.kw, s_.sh, s_.sw, s_.rows));
     // writer
-    line("reg {} mem [0:{}];", range(s_.lanes_in * s_.bits_in), depth - 1);
+    line("{}reg {} mem [0:{}];", block(depth, s_.lanes_in * s_.bits_in, plan::Memory::writable), range(s_.lanes_in * s_.bits_in), depth - 1);
     line("reg {} out_q;", range(s_.lanes_in * s_.bits_in));
     line("reg {} used;  // whole rows held", range(u));
     line("wire put = s_tvalid & s_tready;");
@@ -535,7 +540,8 @@ class Emitter {
     const int a = counter_bits(2 * sf);
     head(fmt::format("holds two vectors of {} beats and sends each {} times", sf, nf));
     f_.set("AH", a - 1).set("ZERO", num(a, 0)).set("SF", num(a, sf)).set("ONE", num(a, 1)).set("DH", 2 * sf - 1);
-    put(R"(  reg [@IH@:0] mem [0:@DH@];
+    f_.set("RAM", std::string(block(2 * sf, s_.lanes_in * s_.bits_in, plan::Memory::writable)));
+    put(R"(  @RAM@reg [@IH@:0] mem [0:@DH@];
   reg [@IH@:0] out_q;
   reg [1:0] held;
   reg out_v;

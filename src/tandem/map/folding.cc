@@ -1,0 +1,145 @@
+#include "tandem/map/folding.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace tandem::map {
+namespace {
+using I = std::int64_t;
+using plan::Layer;
+using plan::LayerKind;
+using plan::StageGraph;
+using plan::StageShape;
+
+bool fits(const Estimate& e, const Budget& b, bool dsp) {
+  return e.lut4(dsp) + b.reserved_lut4 <= b.lut4 * b.fill && e.cost.bram <= b.bram && (!dsp || e.cost.dsp <= b.dsp);
+}
+// yosys maps every multiplier of that size to a DSP or none: DSPs help only when all fit.
+bool dsp_helps(const Estimate& e, const Budget& b) { return b.dsp > 0 && e.cost.dsp > 0 && e.cost.dsp <= b.dsp; }
+
+I next_divisor(I n, I d) {
+  for (++d; d <= n; ++d)
+    if (n % d == 0) return d;
+  return 0;
+}
+
+// The layer whose fold makes stage `s` faster: its own, or the nearest foldable one before it.
+int foldable(const StageGraph& g, const std::vector<StageShape>& stages, int s) {
+  int layer = -1;
+  for (int i = s; i >= 0 && layer < 0; i = stages[static_cast<std::size_t>(i)].in[0]) layer = stages[static_cast<std::size_t>(i)].layer;
+  while (layer >= 0) {
+    const LayerKind k = g.layers[static_cast<std::size_t>(layer)].kind;
+    if (k == LayerKind::dense || k == LayerKind::depthwise || k == LayerKind::pool) return layer;
+    if (k == LayerKind::argmax) return -1;
+    layer = g.layers[static_cast<std::size_t>(layer)].in[0];
+  }
+  return -1;
+}
+
+// One step more parallel; false when the layer is fully unfolded.
+bool unfold(const Layer& l, plan::Fold& f, bool only_pe) {
+  if (l.kind == LayerKind::dense && !only_pe) {
+    if (const I d = next_divisor(l.window ? l.window->c : l.mw, f.simd)) {
+      f.simd = d;
+      return true;
+    }
+  }
+  if (const I d = next_divisor(l.mh, f.pe)) {
+    f.pe = d;
+    return true;
+  }
+  return false;
+}
+
+template <class Q>
+std::string largest_layer(const StageGraph& g, const std::vector<StageShape>& stages, Q quantity) {
+  std::vector<double> by(g.layers.size());
+  for (const StageShape& s : stages)
+    if (s.layer >= 0) by[static_cast<std::size_t>(s.layer)] += quantity(stage_def(s.kind).cost(s, plan::ice40_calibration()));
+  const std::size_t i = static_cast<std::size_t>(std::max_element(by.begin(), by.end()) - by.begin());
+  return fmt::format("{} ({}) alone {:.0f}", g.layers[i].name, g.layers[i].node, by[i]);
+}
+
+}  // namespace
+
+Estimate evaluate(const StageGraph& g, const plan::Folding& f, std::vector<StageShape>& stages) {
+  expand(g, f, stages);
+  const plan::Calibration& cal = plan::ice40_calibration();
+  Estimate e;
+  // First output: each stage waits for what it needs, at the average rate of what feeds it.
+  double at = 0, gap = 1;
+  for (std::size_t i = 0; i < stages.size(); ++i) {
+    const StageShape& s = stages[i];
+    const plan::StageDef& d = stage_def(s.kind);
+    const I c = d.cycles(s);
+    if (c > e.interval) {
+      e.interval = c;
+      e.slowest = static_cast<int>(i);
+    }
+    const plan::Cost k = d.cost(s, cal);
+    e.cost.lut4 += std::max(0.0, k.lut4);
+    e.cost.bram += k.bram;
+    e.cost.dsp += k.dsp;
+    e.cost.dsp_lut4 += k.dsp_lut4;
+    at += static_cast<double>(d.needs(s) - 1) * gap + static_cast<double>(d.pipeline(s));
+    gap = std::max(gap * static_cast<double>(s.beats_in), static_cast<double>(c)) / static_cast<double>(s.beats_out);
+  }
+  e.latency = std::max<I>(1, std::llround(at));
+  return e;
+}
+
+std::string why_not(const StageGraph& g, const Estimate& e, const Budget& b, bool dsp, const std::vector<StageShape>& stages) {
+  const double lut = e.lut4(dsp) + b.reserved_lut4;
+  if (e.cost.bram > b.bram)
+    return fmt::format("{} has {:.0f} block RAMs of 4 kbit; {:.0f} are needed, {}", b.device, b.bram, e.cost.bram,
+                       largest_layer(g, stages, [](const plan::Cost& c) { return c.bram; }));
+  if (lut > b.lut4 * b.fill)
+    return fmt::format("{} has {:.0f} LUT4, of which {:.0f} % may be planned; about {:.0f} are needed, {}", b.device, b.lut4, b.fill * 100, lut,
+                       largest_layer(g, stages, [](const plan::Cost& c) { return c.lut4; }));
+  if (dsp && e.cost.dsp > b.dsp) return fmt::format("{} has {:.0f} DSPs; {:.0f} are needed", b.device, b.dsp, e.cost.dsp);
+  return "";
+}
+
+Choice choose_folding(const StageGraph& g, const Budget& b, I interval) {
+  std::vector<StageShape> stages;
+  Choice c;
+  c.folding = smallest_folding(g);
+  c.estimate = evaluate(g, c.folding, stages);
+  c.uses_dsp = dsp_helps(c.estimate, b);
+  if (const std::string w = why_not(g, c.estimate, b, c.uses_dsp, stages); !w.empty())
+    throw Error(Exit::no, fmt::format("the design does not fit even when fully folded: {}", w))
+        .fix("fewer bits or channels in that layer, or a larger device");
+  plan::Folding f = c.folding;
+  Estimate e = c.estimate;
+  while (interval <= 0 || e.interval > interval) {
+    const int layer = e.slowest < 0 ? -1 : foldable(g, stages, e.slowest);
+    if (layer < 0) {
+      c.limit = "the slowest stage cannot be folded";
+      break;
+    }
+    const Layer& l = g.layers[static_cast<std::size_t>(layer)];
+    const bool own = stages[static_cast<std::size_t>(e.slowest)].layer == layer;
+    if (!unfold(l, f.of[static_cast<std::size_t>(layer)], !own)) {
+      c.limit = fmt::format("{} ({}) is fully unfolded", l.name, l.node);
+      break;
+    }
+    e = evaluate(g, f, stages);
+    const bool dsp = dsp_helps(e, b);
+    if (!fits(e, b, dsp)) {
+      const plan::Fold n = f.of[static_cast<std::size_t>(layer)];
+      c.limit = fmt::format("the next step, {} to PE {} and SIMD {}: {}", l.name, n.pe, n.simd, why_not(g, e, b, dsp, stages));
+      break;
+    }
+    if (e.interval < c.estimate.interval) {
+      c.folding = f;
+      c.estimate = e;
+      c.uses_dsp = dsp;
+    }
+  }
+  if (interval > 0 && c.estimate.interval > interval)
+    throw Error(Exit::no, fmt::format("{} cycles a frame are asked for; {} gets down to {}: {}", interval, b.device, c.estimate.interval, c.limit))
+        .fix("a lower throughput, a higher clock, fewer bits, or a larger device");
+  return c;
+}
+
+}  // namespace tandem::map
