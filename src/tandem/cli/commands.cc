@@ -9,16 +9,20 @@ extern const Command cmd_formats;
 extern const Command cmd_targets;
 extern const Command cmd_systems;
 extern const Command cmd_tasks;
+extern const Command cmd_build;
 extern const Command cmd_schema;
 extern const Command cmd_doctor;
 extern const Command cmd_selftest;
 extern const Command cmd_train;
+extern const Command cmd_verify;
 
 // One line per command, in the order of --help.
 std::span<const Command* const> all_commands() {
   static const Command* const table[] = {
       &cmd_show,
       &cmd_run,
+      &cmd_build,
+      &cmd_verify,
       &cmd_selftest,
       &cmd_train,
       &cmd_doctor,

@@ -77,17 +77,22 @@ Cost threshold_cost(const StageShape& s, C c) {
     const I depth = per_lane << s.level_bits;
     brams = s.lanes_in * ice40_brams(depth, s.entry_bits, kRom);
     logic = lanes * memory_bits(depth, s.entry_bits, kRom);
-    return {a[0] + a[1] * lanes * x + a[2] * lanes * s.bits_out + a[3] * counter(per_lane) + a[4] * logic, static_cast<double>(brams), 0, 0};
+    return {a[0] + a[1] * lanes * x + a[2] * lanes * s.bits_out + a[3] * counter(per_lane) + a[4] * logic + a[5] * lanes * s.level_bits, static_cast<double>(brams), 0, 0};
   }
   for (int j = 0; j < s.level_bits; ++j) {
     brams += s.lanes_in * ice40_brams(per_lane << j, s.entry_bits, kRom);
     logic += lanes * memory_bits(per_lane << j, s.entry_bits, kRom);
   }
-  return {a[0] + (a[1] * lanes * x + a[2] * lanes * s.bits_out) * s.level_bits + a[3] * counter(per_lane) + a[4] * logic, static_cast<double>(brams), 0, 0};
+  return {a[0] + (a[1] * lanes * x + a[2] * lanes * s.bits_out) * s.level_bits + a[3] * counter(per_lane) + a[4] * logic + a[5] * lanes * s.level_bits * s.level_bits / 2, static_cast<double>(brams), 0, 0};
 }
 Cost payload_cost(const StageShape& s, C c) {
   const auto& a = k(c, s.kind);
   return {a[0] + a[1] * static_cast<double>(s.lanes_in * s.bits_in) + a[2] * static_cast<double>(s.lanes_out * s.bits_out), 0, 0, 0};
+}
+Cost affine_cost(const StageShape& s, C c) {  // a multiplier, adders, clamps and constants a lane
+  const auto& a = k(c, s.kind);
+  const double in = static_cast<double>(s.lanes_in * s.bits_in), out = static_cast<double>(s.lanes_out * s.bits_out);
+  return {a[0] + a[1] * in + a[2] * out + (s.channels > 1 ? a[3] * in + a[4] * out : 0.0) + a[5] * in * s.bits_out / 8, 0, 0, 0};
 }
 Cost fifo_cost(const StageShape& s, C c) {
   const auto& a = k(c, s.kind);
@@ -126,9 +131,9 @@ const StageDef kStages[] = {
      [](const StageShape& s) { return s.serial ? s.beats_in * s.level_bits : s.beats_in; },
      one, [](const StageShape& s) { return I(s.level_bits) + 1; }, threshold_cost},
     {StageKind::affine, "affine", "factor, offset and clamp per channel", "S: integers -> M: integers",
-     "lanes of the stage before", beats_in, one, [](const StageShape&) { return I(3); }, payload_cost},
+     "lanes of the stage before", beats_in, one, [](const StageShape&) { return I(3); }, affine_cost},
     {StageKind::add, "add", "joins two streams: factors, offset and clamp per channel",
-     "S0, S1: integers -> M: integers", "lanes common to both", beats_in, one, [](const StageShape&) { return I(3); }, payload_cost},
+     "S0, S1: integers -> M: integers", "lanes common to both", beats_in, one, [](const StageShape&) { return I(3); }, affine_cost},
     {StageKind::fork, "fork", "copies a stream", "S -> M0, M1, ...", "any lanes", beats_in, one, none, payload_cost},
     {StageKind::fifo, "fifo", "queue in memory with registered output", "S -> M", "any lanes", beats_in, one,
      [](const StageShape&) { return I(2); }, fifo_cost},

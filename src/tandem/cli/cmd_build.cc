@@ -1,0 +1,144 @@
+#include <memory>
+
+#include "tandem/base/file.h"
+#include "tandem/cli/command.h"
+#include "tandem/data/dataset.h"
+#include "tandem/flow/build.h"
+#include "tandem/ir/onnx.h"
+#include "tandem/tensor/npy.h"
+
+namespace tandem::cli {
+namespace {
+
+// Arrays of an .npz ("x", or the only one), or the samples of a data set.
+std::pair<Tensor, std::string> frames_of(const std::string& data, const Limits& limits) {
+  if (data.ends_with(".npz")) {
+    const Archive a = read_npz(data, limits);
+    const auto it = a.size() == 1 ? a.begin() : a.find("x");
+    if (it != a.end()) return {it->second, fmt::format("{} ('{}', n = {})", data, it->first, it->second.rank() ? it->second.shape()[0] : 0)};
+  }
+  data::Dataset d = data::open(data, limits);
+  bool tested = false;
+  for (data::Part p : d.part) tested = tested || p == data::Part::test;
+  if (tested) d = data::select(d, data::Part::test);
+  return {d.x, fmt::format("{}{}, n = {}", d.name, tested ? ", test split" : "", d.size())};
+}
+
+Run setup(Options& o) {
+  struct Args {
+    std::string model, target, input_format, data, folding;
+    double clock = 0, throughput = 0;
+    std::int64_t frames = 64;
+    bool no_place = false, no_verify = false;
+  };
+  auto a = std::make_shared<Args>();
+  o.argument("MODEL", a->model, "ONNX or QONNX file of a quantised model");
+  o.option("--target", a->target, "Device: a name of `tandem targets` or a YAML file (default up5k)");
+  o.option("--clock", a->clock, "Clock in MHz (default: the target's)");
+  o.option("--throughput", a->throughput, "Frames per second to reach (default: as many as the device holds)");
+  o.option("--input-format", a->input_format, "Codes of the input and their divisor, where the model has no quantiser there: uint8/255");
+  o.option("--data", a->data, "Samples to verify on: an .npz or a data set (default: random codes)");
+  o.option("--frames", a->frames, "How many frames of random codes");
+  o.option("--folding", a->folding, "folding.json with PE and SIMD of each layer (default: chosen)");
+  o.flag("--no-place", a->no_place, "Stop before synthesis, placement and routing");
+  o.flag("--no-verify", a->no_verify, "Skip the simulation");
+  return [a](Context& c) {
+    flow::BuildParams p;
+    p.target = hardware::find_target(a->target.empty() ? "up5k" : a->target);
+    p.name = std::filesystem::path(a->model).stem().string();
+    p.clock_mhz = a->clock;
+    p.throughput = a->throughput;
+    p.input_format = a->input_format;
+    p.seed = c.seed;
+    p.place = !a->no_place;
+    p.verify = !a->no_verify;
+    p.out = c.out;
+    p.overwrite = c.force;
+    if (a->clock < 0 || a->throughput < 0) throw bad_input("--clock and --throughput must be positive");
+    if (a->frames < 1 || a->frames > 1000000) throw bad_input("--frames is {}", a->frames).expected("1 to 1000000");
+    p.random_frames = a->frames;
+    if (!a->folding.empty()) {
+      p.folding = read_file(a->folding, c.limits);
+      p.folding_file = a->folding;
+    }
+    if (!a->data.empty()) {
+      auto [x, source] = frames_of(a->data, c.limits);
+      p.frames = std::move(x);
+      p.frames_source = source;
+    }
+    p.say = [&](std::string_view s) { c.note(s); };
+    const flow::BuildResult r = flow::build(ir::read_onnx(a->model, c.limits), p, *c.cancel);
+    if (c.json) c.print(flow::to_json(r));
+    else c.print(flow::summary_text(r));
+    return r.ok ? Exit::done : Exit::no;
+  };
+}
+
+Run setup_verify(Options& o) {
+  struct Args {
+    std::string folder, data;
+  };
+  auto a = std::make_shared<Args>();
+  o.argument("FOLDER", a->folder, "A folder written by `tandem build`");
+  o.option("--data", a->data, "Samples instead of the folder's own: an .npz or a data set");
+  return [a](Context& c) {
+    std::optional<Tensor> x;
+    if (!a->data.empty()) x = frames_of(a->data, c.limits).first;
+    const flow::VerifyResult r = flow::verify_folder(a->folder, x, c.seed, *c.cancel);
+    if (c.json) {
+      JsonWriter j;
+      j.object().field("ok", r.ok).field("frames", r.frames).field("words", r.words).field("mismatches", r.mismatches).field("fault", r.fault);
+      j.field("cycles_per_frame", r.interval).field("latency_cycles", r.latency).field("tool", r.tool);
+      if (r.first)
+        j.key("first").object().field("frame", r.first->frame).field("element", r.first->element).field("expected", r.first->expected).field("actual", r.first->actual).end();
+      c.print(j.end());
+    } else {
+      c.print(fmt::format("{}: {}\n", r.ok ? "equal" : "DIFFERENT", r.text()));
+    }
+    return r.ok ? Exit::done : Exit::no;
+  };
+}
+
+}  // namespace
+
+extern const Command cmd_build;
+const Command cmd_build{
+    .name = "build",
+    .group = "Hardware",
+    .summary = "Verified hardware for a quantised model",
+    .description = "Lowers the model to integers, folds it to the target, writes Verilog, compares every output word with the exact result in "
+                   "Verilator under random back-pressure, and on iCE40 places, routes and packs it inside the shell serial8. --out receives the "
+                   "design: rtl/, bench/, model.onnx, folding.json, driver.md, build.json. A model or target that cannot is answered with the "
+                   "smallest reason (exit code 1).",
+    .examples = {{"tandem build tests/examples/tiny.onnx --target up5k --no-place", "verilator"},
+                 {"tandem build tests/examples/tiny.onnx --target up5k --clock 12 --out design --force", "verilator yosys nextpnr-ice40"}},
+    .setup = setup,
+    .own_out = true,
+    .schema = R"({
+  "$schema": "https://json-schema.org/draft/2020-12/schema",
+  "type": "object", "required": ["format", "version", "name", "target", "design", "ok", "reason", "layers", "metrics", "limit", "frames", "host"],
+  "properties": {
+    "format": {"const": "tandem.build"}, "version": {"type": "integer"}, "ok": {"type": "boolean"}, "reason": {"type": "string"},
+    "layers": {"type": "array", "items": {"type": "object", "required": ["name", "kind", "pe", "simd", "cycles"]}},
+    "metrics": {"type": "array", "items": {"type": "object", "required": ["name", "value", "unit", "fidelity", "source"]}}
+  }
+}
+)"};
+
+extern const Command cmd_verify;
+const Command cmd_verify{
+    .name = "verify",
+    .group = "Trust",
+    .summary = "Compare a design's Verilog with the exact result",
+    .description = "Simulates the Verilog of a folder written by `tandem build` as it lies there and compares every output word with the model's "
+                   "exact result: without stalls and under random back-pressure. The first difference is reported with frame, element and both values.",
+    .examples = {{"tandem verify design", "verilator"}, {"tandem verify design --seed 3 --json", "verilator"}},
+    .setup = setup_verify,
+    .schema = R"({
+  "$schema": "https://json-schema.org/draft/2020-12/schema",
+  "type": "object", "required": ["ok", "frames", "words", "mismatches", "fault", "cycles_per_frame", "latency_cycles", "tool"],
+  "properties": {"ok": {"type": "boolean"}, "frames": {"type": "integer"}, "words": {"type": "integer"}, "mismatches": {"type": "integer"}, "first": {"type": "object"}}
+}
+)"};
+
+}  // namespace tandem::cli

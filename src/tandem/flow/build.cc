@@ -1,0 +1,380 @@
+#include "tandem/flow/build.h"
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <cmath>
+
+#include "tandem/base/file.h"
+#include "tandem/base/json.h"
+#include "tandem/base/rng.h"
+#include "tandem/base/table.h"
+#include "tandem/exec/exec.h"
+#include "tandem/ir/onnx.h"
+#include "tandem/ir/op.h"
+#include "tandem/map/folding.h"
+#include "tandem/numerics/format.h"
+#include "tandem/tensor/npy.h"
+
+namespace tandem::flow {
+namespace {
+using I = std::int64_t;
+namespace fs = std::filesystem;
+
+double seconds_since(std::chrono::steady_clock::time_point t) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - t).count();
+}
+
+// Random values that reach every code of the design's input.
+Tensor random_frames(const ir::ExactProgram& p, const plan::StageGraph& g, I n, std::uint64_t seed) {
+  const ir::Port& port = p.inputs[0];
+  const ir::Buffer& b = p.buffers[static_cast<std::size_t>(port.buffer)];
+  Shape s{n};
+  s.insert(s.end(), b.shape.begin() + 1, b.shape.end());
+  Tensor t(port.dtype, s);
+  Rational scale = 1;
+  for (const ir::Step& st : p.steps)
+    if (auto* q = std::get_if<ir::QuantizeFloat>(&st.params); q && st.out == g.input_buffer && !q->cast.casts.empty()) scale = q->cast.casts[0].scale;
+  Rng r(seed, "frames");
+  for (I i = 0; i < t.size(); ++i)
+    t.set(i, nearest_double(scale * Rational(static_cast<long>(r.range(g.input.lo, g.input.hi)))));
+  return t;
+}
+
+struct Exact {
+  ir::ExactProgram program;
+  plan::StageGraph stages;
+};
+Exact lower(const ir::Graph& g, std::string_view name) {
+  Exact e{ir::lower_exact(g, 64), {}};
+  e.stages = plan::stages_from(e.program, name);
+  return e;
+}
+
+// Every frame through exec: what the hardware receives and what it must send.
+Stimulus exact_frames(const Exact& e, const Tensor& frames, std::vector<I>* logical, const Cancel& cancel) {
+  Stimulus s;
+  exec::Executor x(e.program);
+  const Shape want = e.program.buffers[static_cast<std::size_t>(e.program.inputs[0].buffer)].shape;
+  Shape row = frames.shape();
+  if (row.empty()) throw bad_input("the data has no axis of samples");
+  const I n = row[0];
+  row[0] = 1;
+  if (element_count(row) != element_count(want))
+    throw bad_input("the data's samples have shape {}, the model's input has {}", to_string(frames.shape()), to_string(want));
+  const DType type = e.program.inputs[0].dtype;
+  const Tensor all = frames.dtype() == type ? frames : frames.cast(type);
+  auto append = [](std::vector<I>& to, const plan::Values& v, const std::vector<I>& frame) {
+    const std::vector<Int128> wide(frame.begin(), frame.end());
+    const std::vector<I> stream = plan::to_stream(v, wide.data());
+    to.insert(to.end(), stream.begin(), stream.end());
+  };
+  for (I i = 0; i < n; ++i) {
+    cancel.check();
+    x.run({all.rows(i, i + 1).reshaped(want)});
+    append(s.in, e.stages.input, x.integers(e.stages.input_buffer));
+    const std::vector<I> y = x.integers(e.stages.output_buffer);
+    append(s.expected, e.stages.output, y);
+    if (logical) logical->insert(logical->end(), y.begin(), y.end());
+  }
+  return s;
+}
+
+map::Budget budget_of(const hardware::Target& t) {
+  map::Budget b;
+  b.device = t.aliases.empty() ? t.name : t.aliases[0];
+  b.lut4 = static_cast<double>(t.available("lut4"));
+  b.bram = static_cast<double>(t.available("bram")) - 1;  // the shell's queue
+  b.dsp = t.dsp ? static_cast<double>(t.available("dsp")) : 0;
+  b.reserved_lut4 = 250;                                  // the shell
+  return b;
+}
+
+std::string shape_text(const Shape& s) {
+  std::string r;
+  for (I d : s) r += (r.empty() ? "" : "x") + std::to_string(d);
+  return r.empty() ? "1" : r;
+}
+
+std::string driver_text(const BuildResult& r, const plan::StageGraph& g, const rtl::Design& d) {
+  std::string t = fmt::format("# Driving {}\n\nDesign {}. ", r.name, d.hash);
+  t += "A frame goes in as a stream of integer codes and comes out as a stream of integers, element 0 of a beat in the low bits.\n\n";
+  auto port = [&](std::string_view what, const std::string& name, const Shape& s, const plan::Values& v, const rtl::StreamPort& p) {
+    t += fmt::format("- {}: `{}`, shape {}, {} {}-bit elements from {} to {}; {} beats a frame of {} lanes, TDATA {} bits{}\n", what, name,
+                     shape_text(s), v.is_signed ? "signed" : "unsigned", v.bits, v.lo, v.hi, p.beats, p.lanes, p.width(),
+                     s.size() == 3 ? "; order: row, column, channel (channels fastest)" : "");
+  };
+  port("in", g.input_port, g.input_shape, g.input, d.in);
+  port("out", g.output_port, g.output_shape, g.output, d.out);
+  t += "\nOver serial8 (UART 115200 8N1) each beat is its TDATA in bytes, least significant first.\n\n## On the host\n";
+  for (const std::string& h : r.host) t += "- " + h + "\n";
+  if (r.host.empty()) t += "- nothing\n";
+  return t;
+}
+
+Error folder_error(const fs::path& f, std::string what) { return bad_input("{}", what).at(f.string()).fix("give a folder written by `tandem build`"); }
+
+}  // namespace
+
+ir::Graph hardware_graph(const ir::Graph& model, std::string_view format) {
+  ir::Graph g = model;
+  if (g.inputs.size() != 1)
+    throw Error(Exit::no, fmt::format("the streaming hardware takes one input, the model has {}", g.inputs.size()));
+  const ir::ValueId in = g.inputs[0];
+  if (!format.empty()) {
+    const std::size_t slash = format.find('/');
+    const Format f = Format::parse(format.substr(0, slash));
+    if (f.elem.kind != Element::Kind::integer || f.elem.bits > 16)
+      throw bad_input("--input-format {}: the input's format must be an integer of at most 16 bits", format).expected("for example uint8/255 or int8/127");
+    double divisor = 1;
+    if (slash != std::string_view::npos) {
+      const std::string_view d = format.substr(slash + 1);
+      const auto [end, ec] = std::from_chars(d.data(), d.data() + d.size(), divisor);
+      if (ec != std::errc() || end != d.data() + d.size() || !(divisor > 0)) throw bad_input("--input-format {}: '{}' is no positive number", format, d);
+    }
+    auto scalar = [&](const char* n, float v) { return g.add_constant(g.unique_name(n), Tensor::scalar<float>(v)); };
+    const ir::ValueId scale = scalar("input_scale", static_cast<float>(1 / divisor)), zero = scalar("input_zero", 0), bits = scalar("input_bits", static_cast<float>(f.elem.bits));
+    const std::size_t before = g.nodes.size();
+    const ir::ValueId q = g.add_node("Quant", {in, scale, zero, bits},
+                                     {{"signed", I(f.elem.is_signed)}, {"narrow", I(f.elem.narrow)}, {"rounding_mode", std::string("ROUND")}},
+                                     g.unique_name("input_quant"), "qonnx.custom_op.general");
+    for (std::size_t i = 0; i < before; ++i)
+      for (ir::ValueId& v : g.nodes[i].inputs)
+        if (v == in) v = q;
+    std::rotate(g.nodes.begin(), g.nodes.end() - 1, g.nodes.end());
+  }
+  if (!g.values[static_cast<std::size_t>(in)].type.dims || g.values[static_cast<std::size_t>(in)].type.dims->empty())
+    throw bad_input("input '{}' has no shape: hardware needs one", g.values[static_cast<std::size_t>(in)].name);
+  std::map<std::string, I> symbols;
+  ir::Dims& dims = *g.values[static_cast<std::size_t>(in)].type.dims;
+  for (std::size_t i = 0; i < dims.size(); ++i) {
+    if (dims[i].known()) continue;
+    if (i > 0) throw Error(Exit::no, fmt::format("input '{}' has the free extent '{}': hardware is built for fixed ones", g.values[static_cast<std::size_t>(in)].name, dims[i].symbol));
+    symbols[dims[i].symbol] = 1;
+  }
+  if (dims[0].known() && dims[0].n != 1) dims[0] = ir::Dim(1);
+  return ir::bind(g, symbols);
+}
+
+BuildResult build(const ir::Graph& model, const BuildParams& p, const Cancel& cancel) {
+  auto say = [&](std::string_view s) { if (p.say) p.say(s); };
+  if (!p.out.empty()) {
+    require_writable_folder(p.out);
+    if (!p.overwrite && fs::exists(p.out / "build.json"))
+      throw bad_input("the folder already holds a design").at(p.out.string()).fix("another --out, or --force");
+  }
+  auto start = std::chrono::steady_clock::now();
+  BuildResult r;
+  r.name = p.name;
+  r.target = p.target.name;
+  say("lowering to integers");
+  const ir::Graph graph = hardware_graph(model, p.input_format);
+  const Exact e = lower(graph, p.name);
+  const plan::StageGraph& g = e.stages;
+  r.host = g.host;
+  // A contraction on floats must not move to the host without a word.
+  for (const ir::Step& st : e.program.steps)
+    if (auto* f = std::get_if<ir::FloatOp>(&st.params)) {
+      const ir::Node& n = graph.nodes[static_cast<std::size_t>(f->node)];
+      if (ir::op_of(graph, n).closure == ir::Closure::linear)
+        throw Error(Exit::no, fmt::format("{} works on floats: hardware works on integer codes", graph.describe(n)))
+            .fix("give the input a format, for example --input-format uint8/255, or quantise the model");
+    }
+
+  const double clock = p.clock_mhz > 0 ? p.clock_mhz : p.target.clock_mhz;
+  if (!(clock > 0)) throw bad_input("no clock: target '{}' has no default", p.target.name).fix("--clock MHZ");
+  const map::Budget budget = budget_of(p.target);
+  const I interval = p.throughput > 0 ? static_cast<I>(std::floor(clock * 1e6 / p.throughput)) : 0;
+  if (p.throughput > 0 && interval < 1) throw Error(Exit::no, fmt::format("{} frames/s are more than one a cycle at {} MHz", p.throughput, clock));
+  say("choosing the folding");
+  map::Choice choice;
+  std::vector<plan::StageShape> shapes;
+  if (p.folding) {
+    choice.folding = plan::folding_from_json(g, *p.folding, p.folding_file);
+    choice.estimate = map::evaluate(g, choice.folding, shapes);
+    choice.uses_dsp = budget.dsp > 0 && choice.estimate.cost.dsp > 0 && choice.estimate.cost.dsp <= budget.dsp;
+    choice.limit = "the folding was given";
+  } else {
+    choice = map::choose_folding(g, budget, interval);
+  }
+  const map::Estimate estimate = map::evaluate(g, choice.folding, shapes);
+  r.limit = choice.limit;
+
+  say("writing Verilog");
+  const rtl::Design d = rtl::generate(g, choice.folding, "net");
+  r.hash = d.hash;
+  r.generate_s = seconds_since(start);
+
+  for (std::size_t i = 0; i < g.layers.size(); ++i) {
+    const plan::Layer& l = g.layers[i];
+    BuildLayer row{l.name, l.node, std::string(plan::to_string(l.kind)), {}, choice.folding.of[i].pe, choice.folding.of[i].simd,
+                   l.macs, static_cast<I>(l.weights.size()), l.weights.empty() ? 0 : l.weight_bits, l.out.bits, 0, {}};
+    if (l.kind == plan::LayerKind::dense && l.window && l.window->kh * l.window->kw > 1) row.kind = "conv";
+    row.shape = l.window ? fmt::format("{}x{}x{} -> {}x{}x{}", l.window->c, l.window->h, l.window->w, l.mh, l.window->oh, l.window->ow)
+                : l.kind == plan::LayerKind::dense ? fmt::format("{} -> {}", l.mw, l.mh) : std::to_string(l.out.elements);
+    for (const plan::StageShape& s : shapes)
+      if (s.layer == static_cast<int>(i)) {
+        const plan::Cost c = stage_def(s.kind).cost(s, plan::ice40_calibration());
+        row.cycles = std::max(row.cycles, stage_def(s.kind).cycles(s));
+        row.cost.lut4 += choice.uses_dsp ? c.lut4 - c.dsp_lut4 : c.lut4;
+        row.cost.bram += c.bram;
+        row.cost.dsp += choice.uses_dsp ? c.dsp : 0;
+      }
+    r.layers.push_back(std::move(row));
+  }
+  auto metric = [&](std::string name, double v, std::string unit, Fidelity f, std::string source) {
+    r.metrics.push_back({std::move(name), {v, std::move(unit), f, std::move(source), {}, {}}});
+  };
+  const std::string closed = "closed form of the slowest stage", fitted(plan::ice40_calibration().source);
+  metric("cycles per frame", static_cast<double>(estimate.interval), "cycles", Fidelity::estimated, closed);
+  metric("latency", static_cast<double>(estimate.latency), "cycles", Fidelity::estimated, "closed form, first input to first output beat");
+  metric("LUT4", std::round(estimate.lut4(choice.uses_dsp)), "LUT4", Fidelity::estimated, fitted + ", without the shell");
+  metric("BRAM", estimate.cost.bram, "4 kbit blocks", Fidelity::estimated, fitted + ", without the shell");
+
+  Stimulus stimulus;
+  Tensor frames;
+  if (p.verify) {
+    frames = p.frames ? *p.frames : random_frames(e.program, g, p.random_frames, p.seed);
+    r.frames_source = p.frames ? p.frames_source : fmt::format("{} frames of random codes, seed {}", p.random_frames, p.seed);
+    say("computing the exact results");
+    stimulus = exact_frames(e, frames, &r.outputs, cancel);
+  }
+
+  if (!p.out.empty()) {
+    fs::create_directories(p.out / "rtl");
+    fs::create_directories(p.out / "bench");
+    for (const rtl::File& f : d.files) write_file(p.out / "rtl" / f.name, f.text);
+    write_file(p.out / "bench" / "top.v", bench_verilog({&d, 1}));
+    write_file(p.out / "bench" / "bench.cpp", bench_cpp({&d, 1}));
+    write_file(p.out / "folding.json", plan::to_json(g, choice.folding));
+    write_file(p.out / "model.onnx", ir::onnx_bytes(graph));
+    write_file(p.out / "driver.md", driver_text(r, g, d));
+    if (p.verify) write_npz(p.out / "frames.npz", {{"x", frames}});
+  }
+
+  r.ok = true;
+  if (p.verify) {
+    start = std::chrono::steady_clock::now();
+    say(fmt::format("verifying {} frames in Verilator", frames.shape()[0]));
+    VerifyOptions o;
+    o.seed = p.seed;
+    r.verified = verify({&d, 1}, {&stimulus, 1}, o, cancel)[0];
+    r.verify_s = seconds_since(start);
+    if (!r.verified->ok) {
+      r.ok = false;
+      r.reason = "the Verilog differs from the exact result: " + r.verified->text();
+    }
+    if (r.verified->interval > 0) {
+      r.metrics.push_back({"cycles per frame", r.verified->interval_metric()});
+      metric("throughput", clock * 1e6 / r.verified->interval, "frames/s", Fidelity::rtl_simulated, fmt::format("at {} MHz, streams never stalled", clock));
+    }
+    r.metrics.push_back({"latency", r.verified->latency_metric()});
+    metric("mismatches", static_cast<double>(r.verified->mismatches), "words", Fidelity::rtl_simulated,
+           fmt::format("{} words of {} compared with exec; {}", r.verified->words, r.frames_source, r.verified->tool));
+  }
+  if (p.place && r.ok) {
+    if (p.target.family != "ice40") {
+      r.reason = fmt::format("no place and route for the family '{}'", p.target.family);
+    } else {
+      start = std::chrono::steady_clock::now();
+      say("synthesis, placement and routing");
+      SynthesisParams sp;
+      sp.device = p.target.device;
+      sp.package = p.target.package;
+      sp.clock_mhz = clock;
+      sp.dsp = choice.uses_dsp;
+      r.synthesis = synthesise(d, sp, cancel);
+      r.synthesis_s = seconds_since(start);
+      for (const NamedMetric& m : r.synthesis->metrics) r.metrics.push_back(m);
+      if (!r.synthesis->place.fits) {
+        r.ok = false;
+        r.reason = fmt::format("it does not fit {}: {}", p.target.name, r.synthesis->place.reason);
+      } else if (r.synthesis->place.fmax > 0 && r.synthesis->place.fmax < clock) {
+        r.ok = false;
+        r.reason = fmt::format("{} MHz are asked for, {:.1f} MHz are reached", clock, r.synthesis->place.fmax);
+      }
+      if (!p.out.empty()) {
+        for (const rtl::File& f : r.synthesis->shell.files) write_file(p.out / "rtl" / f.name, f.text);
+        if (!r.synthesis->shell.pcf.empty()) write_file(p.out / "board.pcf", r.synthesis->shell.pcf);
+        if (!r.synthesis->bitstream.empty()) write_file(p.out / "net.bin", r.synthesis->bitstream);
+      }
+    }
+  }
+  if (!p.out.empty()) {
+    write_file(p.out / "summary.txt", summary_text(r));
+    write_file(p.out / "build.json", to_json(r));
+  }
+  return r;
+}
+
+VerifyResult verify_folder(const fs::path& folder, const std::optional<Tensor>& given, std::uint64_t seed, const Cancel& cancel) {
+  for (const char* f : {"model.onnx", "folding.json", "rtl/net.v"})
+    if (!fs::exists(folder / f)) throw folder_error(folder, fmt::format("there is no {}", f));
+  const Exact e = lower(hardware_graph(ir::read_onnx(folder / "model.onnx"), ""), "net");
+  const plan::Folding f = plan::folding_from_json(e.stages, read_file(folder / "folding.json"), (folder / "folding.json").string());
+  rtl::Design d = rtl::generate(e.stages, f, "net");
+  // The files as they lie there, not as they would be generated.
+  for (rtl::File& file : d.files) {
+    if (!fs::exists(folder / "rtl" / file.name)) throw folder_error(folder, fmt::format("there is no rtl/{}", file.name));
+    file.text = read_file(folder / "rtl" / file.name);
+  }
+  Tensor frames;
+  if (given) {
+    frames = *given;
+  } else if (fs::exists(folder / "frames.npz")) {
+    const Archive a = read_npz(folder / "frames.npz");
+    const auto it = a.find("x");
+    if (it == a.end()) throw folder_error(folder, "frames.npz has no array 'x'");
+    frames = it->second;
+  } else {
+    frames = random_frames(e.program, e.stages, 64, seed);
+  }
+  const Stimulus s = exact_frames(e, frames, nullptr, cancel);
+  VerifyOptions o;
+  o.seed = seed;
+  return verify({&d, 1}, {&s, 1}, o, cancel)[0];
+}
+
+std::string summary_text(const BuildResult& r) {
+  Table t;
+  t.columns = {{"layer"}, {"kind"}, {"shape"}, {"PE", true}, {"SIMD", true}, {"w bits", true}, {"out bits", true}, {"MACs", true}, {"cycles", true}, {"LUT4 est.", true}, {"BRAM est.", true}};
+  I macs = 0;
+  plan::Cost sum;
+  for (const BuildLayer& l : r.layers) {
+    const bool fold = l.macs > 0 || l.kind == "pool";
+    t.add({l.name, l.kind, l.shape, fold ? std::to_string(l.pe) : "", l.macs ? std::to_string(l.simd) : "", l.weight_bits ? std::to_string(l.weight_bits) : "",
+           std::to_string(l.bits), l.macs ? grouped(l.macs) : "", grouped(l.cycles), fmt::format("{:.0f}", l.cost.lut4), fmt::format("{:.0f}", l.cost.bram)});
+    macs += l.macs;
+    sum.lut4 += l.cost.lut4;
+    sum.bram += l.cost.bram;
+  }
+  t.foot = {"all", "", "", "", "", "", "", grouped(macs), "", fmt::format("{:.0f}", sum.lut4), fmt::format("{:.0f}", sum.bram)};
+  Table m;
+  m.columns = {{"figure"}, {"value", true}, {"unit"}, {"fidelity"}, {"source"}};
+  for (const NamedMetric& n : r.metrics)
+    m.add({n.name, n.metric.value == std::floor(n.metric.value) && std::abs(n.metric.value) < 1e15 ? grouped(static_cast<long long>(n.metric.value)) : fmt::format("{:.2f}", n.metric.value),
+           n.metric.unit, std::string(to_string(n.metric.fidelity)), n.metric.source});
+  std::string s = fmt::format("{} on {}, design {}\n\n{}\n{}\n", r.name, r.target, r.hash, render(t, TableStyle::text), render(m, TableStyle::text));
+  if (!r.limit.empty()) s += "What limits the speed: " + r.limit + "\n";
+  for (const std::string& h : r.host) s += "On the host " + h + "\n";
+  if (!r.reason.empty()) s += "NOT DONE: " + r.reason + "\n";
+  return s;
+}
+
+std::string to_json(const BuildResult& r) {
+  JsonWriter j;
+  j.object().field("format", "tandem.build").field("version", 1).field("name", r.name).field("target", r.target).field("design", r.hash).field("ok", r.ok).field("reason", r.reason);
+  j.key("layers").array();
+  for (const BuildLayer& l : r.layers)
+    j.object().field("name", l.name).field("node", l.node).field("kind", l.kind).field("shape", l.shape).field("pe", l.pe).field("simd", l.simd)
+        .field("macs", l.macs).field("weights", l.weights).field("weight_bits", l.weight_bits).field("bits", l.bits).field("cycles", l.cycles)
+        .field("lut4_estimated", l.cost.lut4).field("bram_estimated", l.cost.bram).field("dsp_estimated", l.cost.dsp).end();
+  j.end().key("metrics").array();
+  for (const NamedMetric& m : r.metrics)
+    j.object().field("name", m.name).field("value", m.metric.value).field("unit", m.metric.unit).field("fidelity", to_string(m.metric.fidelity)).field("source", m.metric.source).end();
+  j.end().field("limit", r.limit).field("frames", r.frames_source).field("host", r.host);
+  j.field("generate_s", r.generate_s).field("verify_s", r.verify_s).field("synthesis_s", r.synthesis_s).end();
+  return j.text();
+}
+
+}  // namespace tandem::flow

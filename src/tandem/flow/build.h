@@ -1,0 +1,72 @@
+// From a model to verified hardware, in one call: lower, fold, generate, verify, synthesise, place.
+#pragma once
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tandem/base/cancel.h"
+#include "tandem/flow/synthesis.h"
+#include "tandem/flow/verify.h"
+#include "tandem/hardware/target.h"
+#include "tandem/ir/graph.h"
+
+namespace tandem::flow {
+
+struct BuildParams {
+  std::string name = "net";            // of the design, for reports
+  hardware::Target target;
+  double clock_mhz = 0;                // 0: the target's
+  double throughput = 0;               // frames per second; 0: as fast as the target holds
+  std::string input_format;            // "uint8/255": format of the input codes and what they are divided by
+  std::optional<std::string> folding;  // JSON text; chosen when absent
+  std::string folding_file = "folding.json";
+  std::optional<Tensor> frames;        // data to verify on: [n, ...] of the input's shape
+  std::string frames_source;           // where they come from: data set, split, n
+  std::int64_t random_frames = 64;     // else random codes
+  std::uint64_t seed = 0;
+  bool verify = true;
+  bool place = true;                   // synthesis, placement, bitstream (iCE40)
+  std::filesystem::path out;           // folder; empty: nothing is written
+  bool overwrite = true;
+  std::function<void(std::string_view)> say;  // what happens now
+};
+struct BuildLayer {                    // one row of the layer table
+  std::string name, node, kind;
+  std::string shape;                   // "16x8x8 -> 8x8x8"
+  std::int64_t pe = 1, simd = 1, macs = 0, weights = 0;
+  int weight_bits = 0, bits = 0;       // of the result
+  std::int64_t cycles = 0;             // per frame: exact, of its slowest stage
+  plan::Cost cost;                     // estimated
+};
+struct BuildResult {
+  std::string name, target, hash;
+  std::vector<BuildLayer> layers;
+  std::vector<NamedMetric> metrics;    // the summary; each with its fidelity and source
+  std::vector<std::string> host;       // what stays on the host
+  std::string frames_source;
+  std::string limit;                   // what keeps it from being faster
+  std::optional<VerifyResult> verified;
+  std::optional<SynthesisResult> synthesis;
+  std::vector<std::int64_t> outputs;   // exact results of all frames, logical order (class indices where it ends in ArgMax)
+  double generate_s = 0, verify_s = 0, synthesis_s = 0;
+  bool ok = false;                     // verified without a mismatch and, where asked, placed
+  std::string reason;                  // when not
+};
+// Error(no): the model or the target cannot; the mismatch or what does not fit is in BuildResult.
+// The folder holds rtl/, bench/, model.onnx, folding.json, frames.npz, build.json, driver.md, summary.txt, and
+// where it was placed net.bin with its board.pcf.
+BuildResult build(const ir::Graph& model, const BuildParams& params, const Cancel& cancel = Cancel::never());
+
+// Verifies the Verilog of a folder written by build() as it lies there, on its frames or on `frames`.
+VerifyResult verify_folder(const std::filesystem::path& folder, const std::optional<Tensor>& frames = {},
+                           std::uint64_t seed = 0, const Cancel& cancel = Cancel::never());
+
+// The graph with one input of batch 1 and, when `format` is not empty, a quantiser of that format on it.
+ir::Graph hardware_graph(const ir::Graph& model, std::string_view format);
+
+std::string summary_text(const BuildResult& r);
+std::string to_json(const BuildResult& r);
+
+}  // namespace tandem::flow
