@@ -377,6 +377,7 @@ class Lowering {
       const Rational& gr = g.v[grid_of(i)];
       k.v[i] = integer(s.v[i], gr);
       c.v[i] = integer(b.v[i], gr);
+      require_width(abs(from_int128(k.v[i])) * magnitude(buffer(x.buf)) + abs(from_int128(c.v[i])));
       Integer a = from_int128(k.v[i]) * from_int128(nlo) + from_int128(c.v[i]), e = from_int128(k.v[i]) * from_int128(nhi) + from_int128(c.v[i]);
       if (a > e) std::swap(a, e);
       if (!fits_int128(a) || !fits_int128(e)) too_wide(x.c, s.v[i], gr);
@@ -585,6 +586,7 @@ class Lowering {
                                           sb.v[i].get_str(), mpz_sizeinbase(Integer(h - l).get_mpz_t(), 2) + 1, max_bits_))
             .at(g_.describe(*node_))
             .fix("put a quantiser on the branch, or round its scales (--snap-scales)");
+      require_width(abs(ka) * magnitude(buffer(a.buf)) + abs(kb) * magnitude(buffer(b.buf)));
       lin.k[0].v[i] = to_int128(ka);
       lin.k[1].v[i] = to_int128(kb);
       lo = i ? std::min(lo, to_int128(l)) : to_int128(l);
@@ -603,11 +605,26 @@ class Lowering {
     return multiply(x, x, shape_of(g_, n.outputs[0]));
   }
 
+  // Every partial result of an engine stays below this sum of magnitudes: it must fit as well.
+  void require_width(const Integer& magnitude) {
+    std::size_t bits = mpz_sizeinbase(magnitude.get_mpz_t(), 2) + 1;
+    if (bits > static_cast<std::size_t>(max_bits_))
+      throw Error(Exit::no, fmt::format("its integers need {} bits, {} are allowed", bits, max_bits_))
+          .at(g_.describe(*node_))
+          .fix("put a quantiser on the branch, or round its scales (--snap-scales)");
+  }
+  static Integer magnitude(const Buffer& b) { return std::max(Integer(abs(from_int128(b.lo))), Integer(abs(from_int128(b.hi)))); }
+
   // Range of sum_i w[i] * N with N in [lo, hi] and, for padded windows, any subset of the taps absent.
   void contract_range(const std::vector<std::int64_t>& w, std::int64_t outputs, const std::function<std::int64_t(std::int64_t)>& out_of,
                       Int128 lo, Int128 hi, bool subset, Int128& rlo, Int128& rhi) {
     std::vector<Int128> pos(static_cast<std::size_t>(outputs)), neg(static_cast<std::size_t>(outputs));
     if (subset) lo = std::min<Int128>(lo, 0), hi = std::max<Int128>(hi, 0);
+    std::vector<unsigned __int128> weight(static_cast<std::size_t>(outputs));  // at most 2^63 weights of 2^63
+    for (std::size_t i = 0; i < w.size(); ++i) weight[static_cast<std::size_t>(out_of(static_cast<std::int64_t>(i)))] += static_cast<unsigned __int128>(std::llabs(w[i]));
+    Integer most = 0, top = std::max(Integer(abs(from_int128(lo))), Integer(abs(from_int128(hi))));
+    for (auto sum : weight) most = std::max(most, from_int128(static_cast<Int128>(sum)));
+    require_width(most * top);
     for (std::size_t i = 0; i < w.size(); ++i) {
       Int128 a = w[i] * lo, b = w[i] * hi;
       std::int64_t o = out_of(static_cast<std::int64_t>(i));
@@ -719,6 +736,7 @@ class Lowering {
       x = materialise_if_clamped(std::move(x), 1);
       p = {IntPool::sum, {}, xs[2], xs[3], 1, 1, 0, 0, 0, 0, {}};
       Int128 count = xs[2] * xs[3], lo = buffer(x.buf).lo, hi = buffer(x.buf).hi;
+      require_width(magnitude(buffer(x.buf)) * from_int128(count));
       for (Rational& q : x.c.s.v) q /= Integer(static_cast<long>(xs[2] * xs[3]));
       x.buf = emit(std::move(p), {x.buf}, ys, lo * count, hi * count);
       return x;
@@ -753,6 +771,7 @@ class Lowering {
         p.position_factor.push_back(l / c);
         factor = std::max(factor, l / c);
       }
+    require_width(magnitude(buffer(x.buf)) * Integer(static_cast<long>(w.kh * w.kw)) * Integer(static_cast<long>(factor)));
     for (Rational& q : x.c.s.v) q /= Integer(static_cast<long>(uniform ? counts[0] : l));
     x.buf = emit(std::move(p), {x.buf}, ys, lo * w.kh * w.kw * factor, hi * w.kh * w.kw * factor);
     return x;
