@@ -2,36 +2,26 @@
 
 namespace tandem::cli {
 
+extern const Command cmd_demo;
 extern const Command cmd_show;
 extern const Command cmd_run;
+extern const Command cmd_build;
+extern const Command cmd_verify;
+extern const Command cmd_train;
+extern const Command cmd_selftest;
+extern const Command cmd_doctor;
 extern const Command cmd_ops;
 extern const Command cmd_formats;
 extern const Command cmd_targets;
-extern const Command cmd_systems;
 extern const Command cmd_tasks;
-extern const Command cmd_build;
+extern const Command cmd_systems;
 extern const Command cmd_schema;
-extern const Command cmd_doctor;
-extern const Command cmd_selftest;
-extern const Command cmd_train;
-extern const Command cmd_verify;
 
 // One line per command, in the order of --help.
 std::span<const Command* const> all_commands() {
   static const Command* const table[] = {
-      &cmd_show,
-      &cmd_run,
-      &cmd_build,
-      &cmd_verify,
-      &cmd_selftest,
-      &cmd_train,
-      &cmd_doctor,
-      &cmd_ops,
-      &cmd_formats,
-      &cmd_targets,
-      &cmd_tasks,
-      &cmd_systems,
-      &cmd_schema,
+      &cmd_demo, &cmd_build, &cmd_verify, &cmd_train, &cmd_show, &cmd_run, &cmd_selftest, &cmd_doctor,
+      &cmd_ops, &cmd_formats, &cmd_targets, &cmd_tasks, &cmd_systems, &cmd_schema,
   };
   return table;
 }

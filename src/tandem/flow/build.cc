@@ -51,6 +51,31 @@ Exact lower(const ir::Graph& g, std::string_view name) {
   return e;
 }
 
+// The graph's output from the words of all frames: the host's last step, scale and offset of the carrier.
+Tensor output_values(const Exact& e, const std::vector<I>& words) {
+  const ir::Port& port = e.program.outputs[0];
+  Shape shape = e.program.buffers[static_cast<std::size_t>(e.stages.output_buffer)].shape;
+  const std::size_t per = static_cast<std::size_t>(element_count(shape)), n = words.size() / per;
+  Shape all = shape;
+  all[0] = static_cast<I>(n);
+  if (!port.exact) {  // a float tail stays on the host: the words themselves
+    Tensor t(DType::i64, all);
+    std::copy(words.begin(), words.end(), t.data<I>());
+    return t;
+  }
+  Tensor t(port.dtype, all);
+  for (std::size_t f = 0; f < n; ++f) {
+    const std::vector<Int128> frame(words.begin() + static_cast<std::ptrdiff_t>(f * per), words.begin() + static_cast<std::ptrdiff_t>((f + 1) * per));
+    const auto x = ir::carrier_values(port.carrier, shape, frame);
+    for (std::size_t k = 0; k < per; ++k) {
+      const I at = static_cast<I>(f * per + k);
+      if (port.dtype == DType::f32) t.data<float>()[at] = nearest_float(x[k]);
+      else t.set(at, nearest_double(x[k]));
+    }
+  }
+  return t;
+}
+
 // Every frame through exec: what the hardware receives and what it must send.
 Stimulus exact_frames(const Exact& e, const Tensor& frames, std::vector<I>* logical, const Cancel& cancel) {
   Stimulus s;
@@ -78,16 +103,6 @@ Stimulus exact_frames(const Exact& e, const Tensor& frames, std::vector<I>* logi
     if (logical) logical->insert(logical->end(), y.begin(), y.end());
   }
   return s;
-}
-
-map::Budget budget_of(const hardware::Target& t) {
-  map::Budget b;
-  b.device = t.aliases.empty() ? t.name : t.aliases[0];
-  b.lut4 = static_cast<double>(t.available("lut4"));
-  b.bram = static_cast<double>(t.available("bram")) - 1;  // the shell's queue
-  b.dsp = t.dsp ? static_cast<double>(t.available("dsp")) : 0;
-  b.reserved_lut4 = 250;                                  // the shell
-  return b;
 }
 
 std::string shape_text(const Shape& s) {
@@ -156,6 +171,16 @@ ir::Graph hardware_graph(const ir::Graph& model, std::string_view format) {
   return ir::bind(g, symbols);
 }
 
+map::Budget budget_of(const hardware::Target& t) {
+  map::Budget b;
+  b.device = t.aliases.empty() ? t.name : t.aliases[0];
+  b.lut4 = static_cast<double>(t.available("lut4"));
+  b.bram = static_cast<double>(t.available("bram")) - 1;  // the shell's queue
+  b.dsp = t.dsp ? static_cast<double>(t.available("dsp")) : 0;
+  b.reserved_lut4 = 250;                                  // the shell
+  return b;
+}
+
 BuildResult build(const ir::Graph& model, const BuildParams& p, const Cancel& cancel) {
   auto say = [&](std::string_view s) { if (p.say) p.say(s); };
   if (!p.out.empty()) {
@@ -172,14 +197,6 @@ BuildResult build(const ir::Graph& model, const BuildParams& p, const Cancel& ca
   const Exact e = lower(graph, p.name);
   const plan::StageGraph& g = e.stages;
   r.host = g.host;
-  // A contraction on floats must not move to the host without a word.
-  for (const ir::Step& st : e.program.steps)
-    if (auto* f = std::get_if<ir::FloatOp>(&st.params)) {
-      const ir::Node& n = graph.nodes[static_cast<std::size_t>(f->node)];
-      if (ir::op_of(graph, n).closure == ir::Closure::linear)
-        throw Error(Exit::no, fmt::format("{} works on floats: hardware works on integer codes", graph.describe(n)))
-            .fix("give the input a format, for example --input-format uint8/255, or quantise the model");
-    }
 
   const double clock = p.clock_mhz > 0 ? p.clock_mhz : p.target.clock_mhz;
   if (!(clock > 0)) throw bad_input("no clock: target '{}' has no default", p.target.name).fix("--clock MHZ");
@@ -238,6 +255,7 @@ BuildResult build(const ir::Graph& model, const BuildParams& p, const Cancel& ca
     r.frames_source = p.frames ? p.frames_source : fmt::format("{} frames of random codes, seed {}", p.random_frames, p.seed);
     say("computing the exact results");
     stimulus = exact_frames(e, frames, &r.outputs, cancel);
+    r.values = output_values(e, r.outputs);
   }
 
   if (!p.out.empty()) {

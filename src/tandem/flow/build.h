@@ -11,6 +11,7 @@
 #include "tandem/flow/verify.h"
 #include "tandem/hardware/target.h"
 #include "tandem/ir/graph.h"
+#include "tandem/map/folding.h"
 
 namespace tandem::flow {
 
@@ -49,7 +50,8 @@ struct BuildResult {
   std::string limit;                   // what keeps it from being faster
   std::optional<VerifyResult> verified;
   std::optional<SynthesisResult> synthesis;
-  std::vector<std::int64_t> outputs;   // exact results of all frames, logical order (class indices where it ends in ArgMax)
+  std::vector<std::int64_t> outputs;   // words of all frames, logical order: what the Verilog must send
+  Tensor values;                       // f32 or i64 [frames, ...]: what the words stand for (scale and offset per channel applied)
   double generate_s = 0, verify_s = 0, synthesis_s = 0;
   bool ok = false;                     // verified without a mismatch and, where asked, placed
   std::string reason;                  // when not
@@ -62,6 +64,9 @@ BuildResult build(const ir::Graph& model, const BuildParams& params, const Cance
 // Verifies the Verilog of a folder written by build() as it lies there, on its frames or on `frames`.
 VerifyResult verify_folder(const std::filesystem::path& folder, const std::optional<Tensor>& frames = {},
                            std::uint64_t seed = 0, const Cancel& cancel = Cancel::never());
+
+// What of a target's resources a design may plan, the shell taken off.
+map::Budget budget_of(const hardware::Target& t);
 
 // The graph with one input of batch 1 and, when `format` is not empty, a quantiser of that format on it.
 ir::Graph hardware_graph(const ir::Graph& model, std::string_view format);

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "tandem/base/config.h"
+#include "tandem/base/file.h"
 #include "tandem/base/table.h"
 #include "tandem/data/dataset.h"
 #include "tandem/map/folding.h"
@@ -125,11 +126,8 @@ DemoResult demo(const DemoParams& p, const Cancel& cancel) {
   b.out = p.out / "design";
   b.say = [&](std::string_view s) { say(std::string(s)); };
   r.build = build(models[static_cast<std::size_t>(r.chosen)], b, cancel);
-  // What the Verilog gave: the words compared are these.
-  std::int64_t n = x.shape()[0], classes = static_cast<std::int64_t>(r.build.outputs.size()) / n;
-  Tensor words(DType::i64, {n, classes});
-  std::copy(r.build.outputs.begin(), r.build.outputs.end(), words.data<std::int64_t>());
-  r.hardware = task.score(words.cast(DType::f64), test, {.data = "digits", .split = "test", .seed = {}, .fidelity = Fidelity::rtl_simulated});
+  // What the Verilog gave: every word was compared with these.
+  r.hardware = task.score(r.build.values, test, {.data = "digits", .split = "test", .seed = {}, .fidelity = Fidelity::rtl_simulated});
   r.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   write_file(p.out / "summary.txt", demo_text(r));
   return r;

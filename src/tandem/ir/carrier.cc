@@ -239,6 +239,12 @@ struct Run {
 
 }  // namespace
 
+std::vector<Rational> carrier_values(const Carrier& c, const Shape& shape, const std::vector<Int128>& n) {
+  std::vector<Rational> x(n.size());
+  each_value(c, shape, n, [&](std::size_t i, const Rational& q) { x[i] = q; });
+  return x;
+}
+
 std::vector<Tensor> evaluate_carrier(const ExactProgram& p, const std::vector<Tensor>& inputs, std::vector<std::vector<std::int64_t>>* states,
                                      std::vector<std::vector<Int128>>* all_integers) {
   std::vector<Data> d(p.buffers.size());

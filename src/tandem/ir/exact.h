@@ -155,6 +155,9 @@ std::vector<Tensor> evaluate_carrier(const ExactProgram& p, const std::vector<Te
                                      std::vector<std::vector<std::int64_t>>* states = nullptr,
                                      std::vector<std::vector<Int128>>* all_integers = nullptr);
 
+// The exact values that integers of a carrier stand for; `shape` as the integers'.
+std::vector<Rational> carrier_values(const Carrier& c, const Shape& shape, const std::vector<Int128>& n);
+
 // The literal evaluator: one rational per element, docs/semantics.md word for word.
 struct LiteralValue {
   bool exact = true;            // else `f` holds floats
