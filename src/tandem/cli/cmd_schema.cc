@@ -42,7 +42,8 @@ const Command cmd_schema{
     .setup = setup,
     .schema = R"({
   "$schema": "https://json-schema.org/draft/2020-12/schema",
-  "type": "object", "required": ["schemas"],
+  "description": "The list of commands that have a schema; with NAME the schema itself",
+  "type": "object",
   "properties": {"schemas": {"type": "array", "items": {"type": "string"}}}
 }
 )"};
