@@ -65,6 +65,7 @@ TEST(RtlBuild, FromModelToBitstream) {
   tool::WorkFolder folder;
   flow::BuildParams p = params();
   p.out = folder / "design";
+  p.throughput = 3000;  // a small design: the place and route of a full device takes a minute
   const flow::BuildResult r = flow::build(small_net(), p);
   EXPECT_TRUE(r.ok) << r.reason;
   ASSERT_TRUE(r.verified && r.synthesis);
