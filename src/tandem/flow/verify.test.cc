@@ -374,10 +374,11 @@ std::string describe(const Case& c) {
 }
 
 // Values: 40 random networks, random foldings, random stalls, every word equal; and the closed form of the
-// frame interval equal to the simulated one.
+// frame interval equal to the simulated one. Seed 1055 has a clamp that lifts every value of a channel.
 TEST(RtlVerify, RandomNetworksAreBitExact) {
   std::vector<Case> cases;
-  for (std::uint64_t i = 0; i < 40; ++i) cases.push_back(random_case(i, fmt::format("d{}", i), 12));
+  for (std::uint64_t i = 0; i < 39; ++i) cases.push_back(random_case(i, fmt::format("d{}", i), 12));
+  cases.push_back(random_case(1055, "d39", 12));
   std::vector<rtl::Design> designs;
   std::vector<flow::Stimulus> stimuli;
   for (const Case& c : cases) {

@@ -264,6 +264,14 @@ class Expander {
   void window(int i, Source& s, const Layer& l, const Values& v, I reps) {
     const Window& w = *l.window;
     if (w.padded()) {
+      // While padding is sent, what arrives waits in front of it: the stage before must not stand still.
+      const I burst = ((w.pt + w.pb) * w.padded_w() + w.pl + w.pr) * (w.c / s.lanes);
+      const I gap = largest(1, s_->slowest[at(l.in[0])] / (v.elements / s.lanes)), waiting = burst / gap;
+      if (s.stage >= 0 && waiting > 2) {
+        queue(s, v, waiting);
+      } else if (s.stage >= 0 && waiting > 0) {
+        skid(s, v);
+      }
       StageShape& p = push(StageKind::pad, i, s, v);
       p.c = w.c; p.h = w.h; p.w = w.w;
       p.kh = w.pt; p.kw = w.pl;
@@ -408,9 +416,9 @@ class Expander {
     if (n > 1) convert(s, std::gcd(s.lanes, static_cast<I>(n)), v);
   }
   // Both operands of a join wait for the other in a queue of one frame.
-  void queue(Source& s, const Values& v) {
-    StageShape& q = push(StageKind::fifo, -1, s, v);
-    q.depth = static_cast<I>(std::bit_ceil(static_cast<std::uint64_t>(q.beats_in + 2)));
+  void queue(Source& s, const Values& v) { queue(s, v, v.elements / s.lanes + 2); }
+  void queue(Source& s, const Values& v, I depth) {
+    push(StageKind::fifo, -1, s, v).depth = static_cast<I>(std::bit_ceil(static_cast<std::uint64_t>(largest(4, depth))));
     s = last();
   }
   static void set_matrix(StageShape& s, const Layer& l, Fold f) {

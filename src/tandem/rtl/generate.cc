@@ -954,6 +954,7 @@ class Emitter {
       hi = std::max({hi, b, Int128(at(l.c, c))});
       I cl = static_cast<I>(a), ch = static_cast<I>(b);  // clamps outside the range do not bind
       if (!l.clamp_lo.empty()) cl = std::max(cl, at(l.clamp_lo, c));
+      ch = std::max(ch, cl);  // the lower clamp may lift everything
       if (!l.clamp_hi.empty()) ch = std::min(ch, at(l.clamp_hi, c));
       clamps.push_back({cl, ch});
       lo = std::min({lo, Int128(cl), Int128(ch)});
