@@ -197,6 +197,15 @@ BuildResult build(const ir::Graph& model, const BuildParams& p, const Cancel& ca
   const Exact e = lower(graph, p.name);
   const plan::StageGraph& g = e.stages;
   r.host = g.host;
+  // A contraction on floats must not move to the host without a word.
+  for (const ir::Step& st : e.program.steps)
+    if (auto* f = std::get_if<ir::FloatOp>(&st.params)) {
+      const ir::Graph& lowered = *e.program.graph;
+      const ir::Node& n = lowered.nodes[static_cast<std::size_t>(f->node)];
+      if (ir::op_of(lowered, n).closure == ir::Closure::linear)
+        throw Error(Exit::no, fmt::format("{} works on floats: hardware works on integer codes", lowered.describe(n)))
+            .fix("give the input a format, for example --input-format uint8/255, or quantise the model");
+    }
 
   const double clock = p.clock_mhz > 0 ? p.clock_mhz : p.target.clock_mhz;
   if (!(clock > 0)) throw bad_input("no clock: target '{}' has no default", p.target.name).fix("--clock MHZ");
