@@ -36,7 +36,7 @@ std::vector<Row> rows_of(const Graph& g) {
         if (def.closure != Closure::quantiser) continue;
         Shape s;
         for (const Dim& d : *t.dims) s.push_back(d.n);
-        const QuantSpec spec = quant_spec(g, n, s);
+        const QuantiserCasts spec = quant_spec(g, n, s);
         h.format = spec.format, h.bits = spec.bits;
       }
       continue;

@@ -918,7 +918,7 @@ class Lowering {
   // ---- quantisers -----------------------------------------------------------------------------
   Val quantise(const Node& n) {
     Shape shape = shape_of(g_, n.outputs[0]);
-    QuantSpec spec = quant_spec(g_, n, shape);
+    QuantiserCasts spec = quant_spec(g_, n, shape);
     IntRequant r;
     r.casts = spec.casts;
     r.cast_group = spec.group;
@@ -1061,7 +1061,7 @@ class Lowering {
     }
     if (!q) throw Error(Exit::no, "a Delay needs a quantiser right before it").at(g_.describe(n)).fix("put a Quant node before the Delay");
     Shape shape = n.attr_ints("shape", {});
-    QuantSpec spec = quant_spec(g_, *q, shape_of(g_, q->outputs[0]));
+    QuantiserCasts spec = quant_spec(g_, *q, shape_of(g_, q->outputs[0]));
     if (spec.casts.size() != 1) throw Error(Exit::no, "a Delay needs a quantiser with one scale").at(g_.describe(n));
     const Cast& c = spec.casts[0];
     State s{g_.values[v].name, shape, {}, n.attr_int("depth", 1)};

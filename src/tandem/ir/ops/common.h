@@ -66,14 +66,14 @@ struct MatMulShape {
 };
 MatMulShape matmul_shape(const Graph& g, const Node& node, const Shape& a, const Shape& b);
 // The cast of a quantiser node from its constant inputs, one per group. Shared by every engine.
-struct QuantSpec {
+struct QuantiserCasts {
   std::vector<Cast> casts;  // one per group
   Shape group;              // as Grouped::shape
   std::string format;       // "uint4", "int8", "bipolar"
   int bits = 0;
   bool is_signed = false;
 };
-QuantSpec quant_spec(const Graph& g, const Node& n, const Shape& x);
+QuantiserCasts quant_spec(const Graph& g, const Node& n, const Shape& x);
 
 Error node_error(const Graph& g, const Node& n, std::string what);
 Einsum elementwise_einsum(const Graph& g, const Node& n);

@@ -46,7 +46,7 @@ struct QuantEval {
   // As float runtimes do it: f32 at every operation.
   static void run_double(EvalArgs<double>& e) {
     const Array<double>& x = *e.in[0];
-    QuantSpec s = quant_spec(e.graph, e.node, x.shape);
+    QuantiserCasts s = quant_spec(e.graph, e.node, x.shape);
     Broadcaster group(s.group, x.shape);
     Array<double> y(x.shape);
     struct Float { float scale, zero, lo, hi; };
@@ -80,7 +80,7 @@ struct QuantEval {
   }
   static void run_rational(EvalArgs<Rational>& e) {
     const Array<Rational>& x = *e.in[0];
-    QuantSpec s = quant_spec(e.graph, e.node, x.shape);
+    QuantiserCasts s = quant_spec(e.graph, e.node, x.shape);
     Broadcaster group(s.group, x.shape);
     Array<Rational> y(x.shape);
     for (std::size_t i = 0; i < x.v.size(); ++i) y.v[i] = cast_value(s.casts[group(static_cast<std::int64_t>(i))], x.v[i]);
@@ -116,8 +116,8 @@ struct ThresholdEval {
 
 }  // namespace
 
-QuantSpec quant_spec(const Graph& g, const Node& n, const Shape& x) {
-  QuantSpec q;
+QuantiserCasts quant_spec(const Graph& g, const Node& n, const Shape& x) {
+  QuantiserCasts q;
   if (n.op == "Threshold") {
     const Tensor& t = constant_input(g, n, 1, "thresholds");
     if (t.rank() != 2) throw node_error(g, n, "thresholds must be a matrix");
