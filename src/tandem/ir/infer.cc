@@ -17,6 +17,28 @@ const Dims& InferContext::dims(std::size_t i) const {
 
 namespace {
 
+// Shape rules compute with products and sums of extents and attributes: bounded here once, they fit 64 bits.
+constexpr std::int64_t kExtent = std::int64_t{1} << 31, kElements = std::int64_t{1} << 40;
+void bounded(const TensorType& t, const std::string& where) {
+  if (!t.dims) return;
+  std::int64_t n = 1;
+  for (const Dim& d : *t.dims) {
+    if (d.known() && d.n > kExtent) throw bad_input("an extent of {}", d.n).at(where).expected(fmt::format("at most {}", kExtent));
+    if (d.known() && __builtin_mul_overflow(n, std::max<std::int64_t>(d.n, 1), &n)) n = kElements + 1;
+    if (n > kElements) throw bad_input("the shape {} has too many elements", to_string(*t.dims)).at(where).expected(fmt::format("at most {}", kElements));
+  }
+}
+void bounded(const InferContext& c) {
+  for (const auto& [key, a] : c.node.attrs) {
+    const auto check = [&, &key = key](std::int64_t v) {
+      if (v > kExtent || v < -kExtent) c.fail(fmt::format("attribute '{}' is {}", key, v), fmt::format("at most {} in magnitude", kExtent));
+    };
+    if (const auto* i = std::get_if<std::int64_t>(&a); i && key != "seed" && key != "end") check(*i);
+    if (const auto* l = std::get_if<std::vector<std::int64_t>>(&a))
+      for (std::int64_t v : *l) check(v);
+  }
+}
+
 bool is_quantiser(const OpDef& o) { return o.closure == Closure::quantiser; }
 
 // Small integer tensors through which shapes travel.
@@ -62,6 +84,7 @@ Tensor tensor_of(const Array<Rational>& a, DType t) {
 void infer_shapes(Graph& g) {
   std::map<ValueId, Tensor> known;  // values of shape arithmetic
   for (auto& [v, t] : g.initialisers) g.values[v].type = TensorType{t.dtype(), dims_of(t.shape())};
+  for (ValueId v : g.inputs) bounded(g.values[v].type, fmt::format("input '{}'", g.values[v].name));
   auto constant = [&](ValueId v) -> const Tensor* {
     if (v == kNone) return nullptr;
     if (const Tensor* t = g.constant(v)) return t;
@@ -80,7 +103,9 @@ void infer_shapes(Graph& g) {
       for (std::size_t i = 0; i < op.inputs.size(); ++i)
         if (!op.inputs[i].optional && (i >= c.in.size() || (!c.in[i] && op.closure != Closure::state)))
           c.fail(fmt::format("input '{}' is missing", op.inputs[i].name));
+      bounded(c);
       op.infer(c);
+      for (const TensorType& t : c.out) bounded(t, g.describe(n));
       if (n.outputs.size() > c.out.size())
         c.fail(fmt::format("{} outputs are named, {} has {}", n.outputs.size(), op.name, c.out.size()));
       for (std::size_t i = 0; i < n.outputs.size(); ++i) g.values[n.outputs[i]].type = c.out[i];

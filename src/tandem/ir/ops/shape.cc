@@ -56,6 +56,7 @@ void infer_reshape(InferContext& c) {
   if (!c.in_constant[1]) {
     const Dims& s = c.dims(1);
     TensorType t{c.in[0]->dtype, std::nullopt};
+    if (s.size() == 1 && s[0].known() && s[0].n > 64) c.fail(fmt::format("the new shape has {} axes", s[0].n), "at most 64");
     if (s.size() == 1 && s[0].known()) t.dims = Dims(static_cast<std::size_t>(s[0].n));
     c.out = {t};
     return;
@@ -94,8 +95,11 @@ void infer_reshape(InferContext& c) {
   }
   std::int64_t a = 1, b = 1;
   std::vector<Dim> ua, ub;
-  for (auto& d : left) d.known() ? void(a *= d.n) : ua.push_back(d);
-  for (auto& d : right) d.known() ? void(b *= d.n) : ub.push_back(d);
+  const auto times = [&](std::int64_t& n, std::int64_t by) {
+    if (__builtin_mul_overflow(n, by, &n)) c.fail(fmt::format("shape {} has too many elements", to_string(y)));
+  };
+  for (auto& d : left) d.known() ? times(a, d.n) : ua.push_back(d);
+  for (auto& d : right) d.known() ? times(b, d.n) : ub.push_back(d);
   if (ua.empty() && ub.empty()) {
     if (open >= 0) {
       if (b == 0 || a % b) c.fail(fmt::format("{} elements cannot be split by {}", a, b));
