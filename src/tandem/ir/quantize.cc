@@ -40,7 +40,7 @@ QuantRule parse_rule(const Config& c, QuantRule r) {
 
 class Rewriter {
  public:
-  Rewriter(const Graph& g, const QuantSpec& spec) : g_(g), spec_(spec) {}
+  Rewriter(const Graph& g, const QuantRecipe& spec) : g_(g), spec_(spec) {}
 
   Graph run() {
     const std::size_t count = g_.nodes.size();
@@ -183,14 +183,14 @@ class Rewriter {
   }
 
   Graph g_;
-  const QuantSpec& spec_;
+  const QuantRecipe& spec_;
 };
 
 }  // namespace
 
-QuantSpec parse_quant_spec(const Config& c) {
+QuantRecipe parse_quant_spec(const Config& c) {
   c.only({"input", "weights", "activations", "last_activation", "layers"});
-  QuantSpec s;
+  QuantRecipe s;
   if (auto w = c.find("weights")) s.weights = parse_rule(*w, s.weights);
   if (auto a = c.find("activations")) s.activations = parse_rule(*a, s.activations);
   if (auto i = c.find("input")) s.input = parse_rule(*i, QuantRule{8, false, false, "fixed", 1, false});
@@ -207,7 +207,7 @@ QuantSpec parse_quant_spec(const Config& c) {
   return s;
 }
 
-Graph insert_quantisers(const Graph& g, const QuantSpec& spec) {
+Graph insert_quantisers(const Graph& g, const QuantRecipe& spec) {
   for (const auto& o : spec.layers)
     if (std::none_of(g.nodes.begin(), g.nodes.end(), [&](const Node& n) { return name_matches(o.nodes, n.name); }))
       throw bad_input("no node matches the pattern '{}'", printable(o.nodes)).at("quantisation.layers").fix("list the nodes with 'tandem show'");

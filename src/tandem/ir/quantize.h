@@ -24,7 +24,7 @@ struct QuantOverride {
   std::string nodes;                  // pattern of node names: * and ?
   std::optional<QuantRule> weights, activations;
 };
-struct QuantSpec {
+struct QuantRecipe {
   QuantRule weights{8, true, true, "absmax", 1, true};
   QuantRule activations{8, false, false, "learned", 1, false};  // after Relu; without one: signed
   std::optional<QuantRule> input;     // the graph's input; absent: none is inserted
@@ -38,13 +38,13 @@ struct QuantSpec {
 //   activations: {bits: 3, scale: learned}
 //   layers:
 //     - {nodes: "conv1", weights: {bits: 4}}
-QuantSpec parse_quant_spec(const Config& c);
+QuantRecipe parse_quant_spec(const Config& c);
 
 // Inserts the quantisers. Weights: in front of operand 1 of every Conv, MatMul and Gemm that is a constant.
 // Activations: behind every Relu or Clip (unsigned), and behind a contraction, BatchNormalization or
 // join whose result reaches another contraction or pool otherwise (signed). Values that are quantised
 // already are left alone. Shapes must be inferred. Errors name the node.
-Graph insert_quantisers(const Graph& g, const QuantSpec& spec);
+Graph insert_quantisers(const Graph& g, const QuantRecipe& spec);
 
 // "learned", "absmax" or "fixed": how training finds the scale held by this initialiser.
 std::string scale_source(const Graph& g, const std::string& initialiser);
