@@ -153,8 +153,8 @@ struct Sink {
   }
 };
 
-// The largest VmHWM among `pid` and everything below it. bubblewrap ends before its child is reaped, so the kernel's
-// own account (rusage) does not reach us.
+// The largest VmHWM among `pid` and everything below it (depth 99: of `pid` alone). bubblewrap ends before its child is
+// reaped, so the kernel's own account (rusage) does not reach us.
 std::uint64_t tree_peak(pid_t pid, int depth = 0) {
   const auto slurp = [](const char* name, char* b, std::size_t n) -> std::string_view {
     const int fd = ::open(name, O_RDONLY | O_CLOEXEC);
@@ -223,6 +223,7 @@ ProcessResult spawn(const Process& p, bool sandboxed, const Cancel& cancel) {
 
   const auto start = Clock::now();
   const pid_t self = ::getpid();
+  const std::uint64_t own_peak = tree_peak(self, 99);
   const pid_t child = ::fork();
   if (child < 0) throw Error(Exit::limit, fmt::format("cannot start a process: {}", std::strerror(errno)));
   if (child == 0)
@@ -277,7 +278,7 @@ ProcessResult spawn(const Process& p, bool sandboxed, const Cancel& cancel) {
       if ((w < 0 && errno != EAGAIN && errno != EINTR) || written == p.input.size()) in_w.reset();
     }
     if (!exited) {
-      if (sandboxed && since(sampled) > 0.1) {
+      if (since(sampled) > 0.1) {
         sampled = Clock::now();
         result.peak_rss_bytes = std::max(result.peak_rss_bytes, tree_peak(child));
       }
@@ -305,7 +306,8 @@ ProcessResult spawn(const Process& p, bool sandboxed, const Cancel& cancel) {
   ::pthread_sigmask(SIG_SETMASK, &old_set, nullptr);
 
   result.seconds = since(start);
-  result.peak_rss_bytes = std::max(result.peak_rss_bytes, static_cast<std::uint64_t>(usage.ru_maxrss) * 1024);
+  // Across exec the kernel keeps the peak of the forked image, which is ours: below that it says nothing.
+  if (const auto peak = static_cast<std::uint64_t>(usage.ru_maxrss) * 1024; peak > own_peak) result.peak_rss_bytes = std::max(result.peak_rss_bytes, peak);
   if (cancelled) cancel.check();
   if (got == static_cast<ssize_t>(sizeof report)) {
     if (report[0] == 4 && (report[1] == ENOENT || report[1] == EACCES))

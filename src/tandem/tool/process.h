@@ -30,7 +30,7 @@ struct ProcessResult {
   std::string out, err;       // at most output_bytes each
   std::uint64_t dropped_bytes = 0;  // output beyond the limit
   double seconds = 0;
-  std::uint64_t peak_rss_bytes = 0;  // of the largest process; sampled ten times a second in the sandbox
+  std::uint64_t peak_rss_bytes = 0;  // of the largest process; sampled ten times a second
   bool ok() const { return exit_code == 0 && !timed_out; }
   // "exit code 1", "signal 11", "stopped after 60 s": for messages; with the last lines of stderr, printable.
   std::string summary() const;
