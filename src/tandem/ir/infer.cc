@@ -104,11 +104,13 @@ void infer_shapes(Graph& g) {
         if (!op.inputs[i].optional && (i >= c.in.size() || (!c.in[i] && op.closure != Closure::state)))
           c.fail(fmt::format("input '{}' is missing", op.inputs[i].name));
       bounded(c);
+      if (n.outputs.empty() || n.outputs[0] == kNone) c.fail("its first output has no name");
       op.infer(c);
       for (const TensorType& t : c.out) bounded(t, g.describe(n));
       if (n.outputs.size() > c.out.size())
         c.fail(fmt::format("{} outputs are named, {} has {}", n.outputs.size(), op.name, c.out.size()));
-      for (std::size_t i = 0; i < n.outputs.size(); ++i) g.values[n.outputs[i]].type = c.out[i];
+      for (std::size_t i = 0; i < n.outputs.size(); ++i)
+        if (n.outputs[i] != kNone) g.values[n.outputs[i]].type = c.out[i];
       // Values of shape arithmetic: every input constant (or, for Shape, every extent known).
       ValueId y = n.outputs[0];
       const TensorType& t = g.values[y].type;

@@ -500,6 +500,7 @@ struct Reader {
       Node& n = g.nodes[k];
       if (n.domain == kQonnx && n.op == "MultiThreshold") threshold(n);
       if (!n.domain.empty()) continue;
+      if (n.in(0) == kNone || n.outputs.empty() || n.outputs[0] == kNone) continue;  // nothing to bring into form; verify judges it
       const std::string where = g.describe(n);
       if (opset < 6) n.attrs.erase("consumed_inputs");
       if (n.op == "Clip" && opset < 11) {
