@@ -4,15 +4,14 @@
 #include <vector>
 
 #include "tandem/cli/command.h"
-#include "tandem/ir/graph.h"
+#include "tandem/ir/bind.h"
 
 namespace tandem::cli {
 
 // Reads and verifies an ONNX file. Shapes are not inferred yet: free extents are still symbols.
 ir::Graph load_model(const Context& c, const std::string& path);
 
-// Binds every free extent of the inputs to 1 and infers shapes; `notes` says what was bound.
-ir::Graph bind_to_one(const ir::Graph& g, std::vector<std::string>* notes = nullptr);
+using ir::bind_to_one;
 
 // How each value is held (docs/semantics.md 1): "const", a format ("uint4"), "exact", or its float type.
 std::vector<std::string> kinds_of(const ir::Graph& bound);

@@ -5,6 +5,7 @@
 #include "tandem/ir/arrays.h"
 #include "tandem/ir/exact.h"
 #include "tandem/ir/ops/common.h"
+#include "tandem/ir/refusal.h"
 
 namespace tandem::ir {
 
@@ -160,7 +161,8 @@ struct Val {
 
 class Lowering {
  public:
-  Lowering(const Graph& bound, int max_bits) : graph_(std::make_shared<const Graph>(prepare(bound))), g_(*graph_), max_bits_(max_bits) {
+  Lowering(const Graph& bound, int max_bits, std::vector<Refusal>* refused = nullptr)
+      : graph_(std::make_shared<const Graph>(prepare(bound))), g_(*graph_), max_bits_(max_bits), refused_(refused) {
     p_.graph = graph_;
   }
 
@@ -187,8 +189,10 @@ class Lowering {
       const Node& n = g_.nodes[i];
       node_ = &n;
       if (n.op == "Delay" || kind_[n.outputs[0]] == Kind::constant) continue;
+      if (refused_) reads_refused(n);
       if (kind_[n.outputs[0]] == Kind::floating) float_node(n, static_cast<int>(i));
-      else exact_node(n);
+      else if (!refused_) exact_node(n);
+      else exact_node_or_host(n, static_cast<int>(i));
     }
     for (const Node& n : g_.nodes)
       if (n.op == "Delay") delay_write(n);
@@ -424,6 +428,23 @@ class Lowering {
     if (n.outputs.size() != 1) throw node_error(g_, n, "float nodes with several outputs are not lowered");
     float_[n.outputs[0]] = emit(FloatOp{index}, in, shape_of(g_, n.outputs[0]), 0, 0, false);
     p_.host_nodes.push_back(g_.describe(n));
+  }
+
+  // ---- going on behind a refused node (refusal.h) ------------------------------------------------
+  void reads_refused(const Node& n) {
+    if (op_of(g_, n).closure == Closure::quantiser) return;
+    for (ValueId v : n.inputs)
+      if (v != kNone && kind_[v] == Kind::floating) kind_[n.outputs[0]] = Kind::floating;
+  }
+  void exact_node_or_host(const Node& n, int index) {
+    try {
+      exact_node(n);
+    } catch (const Error& e) {
+      if (e.code() == Exit::bug) throw;
+      refused_->push_back({g_.describe(n), e.message(), e.fix()});
+      kind_[n.outputs[0]] = Kind::floating;
+      float_node(n, index);
+    }
   }
 
   // ---- exact nodes ----------------------------------------------------------------------------
@@ -1096,6 +1117,7 @@ class Lowering {
   std::shared_ptr<const Graph> graph_;
   const Graph& g_;
   int max_bits_;
+  std::vector<Refusal>* refused_;
   ExactProgram p_;
   const Node* node_ = nullptr;
   std::vector<Kind> kind_;
@@ -1107,5 +1129,15 @@ class Lowering {
 }  // namespace
 
 ExactProgram lower_exact(const Graph& bound, int max_bits) { return Lowering(bound, max_bits).run(); }
+
+std::optional<ExactProgram> lower_what_can_be(const Graph& bound, int max_bits, std::vector<Refusal>& refused) {
+  try {
+    return Lowering(bound, max_bits, &refused).run();
+  } catch (const Error& e) {
+    if (e.code() == Exit::bug) throw;
+    refused.push_back({e.where(), e.message(), e.fix()});
+    return std::nullopt;
+  }
+}
 
 }  // namespace tandem::ir

@@ -4,11 +4,15 @@
 #include <bit>
 #include <numeric>
 
+#include "tandem/plan/refusals.h"
+
 namespace tandem::plan {
 namespace {
 
+std::string cannot_run(std::string_view node) { return fmt::format("the streaming hardware cannot run {}: ", node); }
+
 [[noreturn]] void refuse(const ir::Step& s, std::string why, std::string fix = "") {
-  Error e(Exit::no, fmt::format("the streaming hardware cannot run {}: {}", s.node, why));
+  Error e(Exit::no, cannot_run(s.node) + why);
   e.at(s.node);
   if (!fix.empty()) e.fix(std::move(fix));
   throw e;
@@ -84,7 +88,53 @@ class Builder {
     finish();
   }
 
+  // run() that goes on behind what it refuses.
+  void run(std::vector<ir::Refusal>& refused) {
+    auto note = [&](const Error& e, const std::string& node) {
+      if (e.code() == Exit::bug) throw;
+      std::string why = e.message();
+      const std::string prefix = cannot_run(node);
+      if (!node.empty() && why.starts_with(prefix)) why.erase(0, prefix.size());
+      refused.push_back({node, why, e.fix()});
+    };
+    for (const ir::Port& port : p_.inputs)
+      if (p_.buffers[idx(port.buffer)].integer) try {
+          enter(port.buffer, port.name, port.name);
+        } catch (const Error& e) {
+          note(e, "");
+          stand_in(port.buffer);
+        }
+    for (const ir::Step& s : p_.steps) try {
+        step(s);
+      } catch (const Error& e) {
+        note(e, s.node);
+        stand_in(s.out);
+      }
+    try {
+      finish();
+    } catch (const Error& e) {
+      note(e, "");
+    }
+  }
+
  private:
+  // What a refused step would have sent, in the usual order.
+  void stand_in(int b) {
+    if (b < 0 || !buffer(b).integer) return;
+    const ir::Buffer& bf = buffer(b);
+    const Shape f = frame_of(bf.shape);
+    Layer l;
+    l.kind = LayerKind::affine;
+    l.out.elements = element_count(f);
+    if (l.out.elements < 1 || l.out.elements > (1 << 24)) return;
+    l.out.order = f.size() == 3 ? channels_last(f[0], f[1], f[2]) : in_order(l.out.elements);
+    l.out.channels = f.size() == 3 ? f[0] : f.empty() ? 1 : f.back();
+    const Int128 most = Int128(1) << 58;
+    set_range(l.out, static_cast<std::int64_t>(std::clamp(bf.lo, -most, most)), static_cast<std::int64_t>(std::clamp(bf.hi, -most, most)));
+    g_.layers.push_back(std::move(l));
+    at_[idx(b)] = {static_cast<int>(g_.layers.size()) - 1, g_.layers.back().out};
+  }
+
   const ir::ExactProgram& p_;
   StageGraph& g_;
   std::vector<At> at_;
@@ -142,7 +192,7 @@ class Builder {
   void step(const ir::Step& s) {
     if (auto* x = std::get_if<ir::QuantizeFloat>(&s.params)) {
       (void)x;
-      if (tail_[idx(s.in[0])]) refuse(s, "it quantises a float that depends on the hardware's results");
+      if (tail_[idx(s.in[0])]) refuse(s, "it quantises a float that depends on the hardware's results", "keep what stands before it exact, or end the model there");
       enter(s.out, s.node, host_input(s.in[0]));
       g_.host.push_back(fmt::format("before: {} (input codes, stream order channels last)", s.node));
     } else if (std::get_if<ir::FloatOp>(&s.params)) {
@@ -169,9 +219,9 @@ class Builder {
     } else if (auto* x = std::get_if<ir::IntArgMax>(&s.params)) {
       argmax(s, *x);
     } else if (std::get_if<ir::IntMul>(&s.params)) {
-      refuse(s, "a product of two varying values has no stage yet", "multiply by a constant, or keep this part on the host");
+      refuse(s, "a product of two varying values has no stage", "multiply by a constant, or keep this part on the host");
     } else {
-      refuse(s, "delays (state) have no stage yet");
+      refuse(s, "delays (state) have no stage", "keep the state on the host and give it as part of the input");
     }
   }
 
@@ -217,7 +267,7 @@ class Builder {
     const At a = operand(s, 0);
     const Shape& in = buffer(s.in[0]).shape;
     const Shape& out = buffer(s.out).shape;
-    if (in.size() != 4) refuse(s, "only two-dimensional convolutions have a stage");
+    if (in.size() != 4) refuse(s, "only two-dimensional convolutions have a stage", "give a one-dimensional convolution an axis of extent 1: [n, c, 1, w]");
     const std::int64_t c = in[1], h = in[2], w = in[3], oh = out[2], ow = out[3], kk = x.kh * x.kw;
     const std::int64_t ig = x.in_channels / x.group, og = x.out_channels / x.group;
     need_channels_last(s, a, c, h, w);
@@ -255,7 +305,7 @@ class Builder {
   }
 
   void matmul(const ir::Step& s, const ir::IntMatMul& x) {
-    if (x.weights.empty()) refuse(s, "a product of two varying matrices has no stage yet");
+    if (x.weights.empty()) refuse(s, "a product of two varying matrices has no stage", "make one of the operands constant");
     const At a = operand(s, 0);
     if (x.k < 1 || a.v.elements % x.k) refuse(s, "its input does not split into whole vectors");
     const std::int64_t v = a.v.elements / x.k;
@@ -283,7 +333,7 @@ class Builder {
     const At a = operand(s, 0);
     const Shape& in = buffer(s.in[0]).shape;
     const Shape& out = buffer(s.out).shape;
-    if (in.size() != 4) refuse(s, "only two-dimensional pooling has a stage");
+    if (in.size() != 4) refuse(s, "only two-dimensional pooling has a stage", "give its input an axis of extent 1: [n, c, 1, w]");
     const std::int64_t c = in[1], h = in[2], w = in[3], oh = out[2], ow = out[3];
     need_channels_last(s, a, c, h, w);
     for (std::int64_t f : x.position_factor)
@@ -378,13 +428,14 @@ class Builder {
     if (s.in.size() > 2) refuse(s, fmt::format("a sum of {} branches has no stage", s.in.size()), "add two at a time, with a quantiser between");
     const Shape& out = buffer(s.out).shape;
     const At a = operand(s, 0);
-    if (buffer(s.in[0]).shape != out) refuse(s, "broadcasting has no stage");
+    if (buffer(s.in[0]).shape != out) refuse(s, "broadcasting has no stage", "give both branches the same shape");
     Values v = a.v;
     std::vector<int> in{a.layer};
     if (s.in.size() == 2) {
       const At b = operand(s, 1);
-      if (buffer(s.in[1]).shape != out) refuse(s, "broadcasting has no stage");
-      if (b.v.order != a.v.order) refuse(s, "its operands arrive in different orders (a transpose on one branch)");
+      if (buffer(s.in[1]).shape != out) refuse(s, "broadcasting has no stage", "give both branches the same shape");
+      if (b.v.order != a.v.order) refuse(s, "its operands arrive in different orders (a transpose on one branch)",
+               "remove the transpose, or put the same one on both branches");
       in.push_back(b.layer);
     }
     // Every constant must share one period, so widen first.
@@ -442,7 +493,8 @@ class Builder {
 
   void move(const ir::Step& s, const ir::IntMove& x) {
     if (x.kind == ir::IntMove::concat || x.kind == ir::IntMove::gather)
-      refuse(s, x.kind == ir::IntMove::concat ? "joining tensors has no stage yet" : "gathering elements has no stage yet");
+      refuse(s, x.kind == ir::IntMove::concat ? "joining tensors has no stage" : "gathering elements has no stage",
+             x.kind == ir::IntMove::concat ? "add the branches instead of joining them, or build each branch on its own" : "gather on the host, before the first quantiser");
     At a = operand(s, 0);
     const Shape& in = buffer(s.in[0]).shape;
     const Shape& out = buffer(s.out).shape;
@@ -591,6 +643,14 @@ StageGraph stages_from(const ir::ExactProgram& p, std::string_view name) {
   g.name = identifier(name);
   Builder(p, g).run();
   return g;
+}
+
+std::vector<ir::Refusal> refusals(const ir::ExactProgram& p, StageGraph* partial) {
+  std::vector<ir::Refusal> r;
+  StageGraph g;
+  Builder(p, g).run(r);
+  if (partial) *partial = std::move(g);
+  return r;
 }
 
 }  // namespace tandem::plan

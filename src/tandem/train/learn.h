@@ -41,6 +41,9 @@ std::span<const Descriptor> rules();       // how gradients pass what has none
 // One row by name; Error(bad_input) with the nearest name. `what` is "optimiser", "schedule" or "rule".
 const Descriptor& find_descriptor(std::span<const Descriptor> table, std::string_view name, std::string_view what);
 
+// Why the learning library refuses a node, "" when it does not; the learner's own refusals are the same (tested).
+std::string why_not_trainable(const ir::Graph& g, const ir::Node& n);
+
 // ---- what to do ---------------------------------------------------------------------------------
 struct Choice {                      // one row of a table with its parameters, in the table's order
   std::string name;

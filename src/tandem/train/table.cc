@@ -62,6 +62,30 @@ double Choice::operator[](std::string_view parameter) const {
   return 0;
 }
 
+std::string why_not_trainable(const ir::Graph& g, const ir::Node& n) {
+  static constexpr std::string_view kOnnx[] = {
+      "Conv", "MatMul", "Gemm", "Add", "Sub", "Mul", "Div", "Pow", "BatchNormalization", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool",
+      "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Shape", "Gather", "Transpose", "Concat", "ArgMax", "Softmax", "Identity", "Dropout"};
+  const auto fixed = [&](std::size_t i) { return n.in(i) == ir::kNone || g.constant(n.in(i)) != nullptr; };
+  if (n.op == "Quant" || n.op == "BipolarQuant") {
+    if (n.op == "Quant") {
+      const Tensor* width = g.constant(n.in(3));
+      if (!width || width->size() != 1) return "the bit width is not one constant";
+      if (const std::int64_t bits = width->int_at(0); bits < 1 || bits > 32) return fmt::format("a bit width of {}; 1 to 32 can be trained", bits);
+      if (!g.constant(n.in(2))) return "the zero point is not constant";
+    }
+    return g.constant(n.in(1)) ? "" : "the scale is not constant";
+  }
+  if (!(n.domain.empty() || n.domain == "ai.onnx") || std::find(std::begin(kOnnx), std::end(kOnnx), n.op) == std::end(kOnnx))
+    return "this operator cannot be trained";
+  if (n.op == "Clip" && !(fixed(1) && fixed(2))) return "the bounds are not constant";
+  if (n.op == "Dropout" && !fixed(1)) return "the ratio is not constant";
+  if ((n.op == "Squeeze" || n.op == "Unsqueeze") && !fixed(1)) return "its axes are not constant";
+  if (n.op == "MaxPool" || n.op == "AveragePool")
+    if (const std::size_t k = n.attr_ints("kernel_shape", {}).size(); k != 2) return fmt::format("a pool over {} axes; two can be trained", k);
+  return "";
+}
+
 FitParams::FitParams() : optimiser{"adam", {}}, schedule{"cosine", {}} {}
 
 }  // namespace tandem::train

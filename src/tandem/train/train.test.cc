@@ -307,6 +307,41 @@ TEST(Train, RefusesWhatDoesNotFit) {
   EXPECT_NE(refused(g, train).find("memory"), std::string::npos);
 }
 
+// What `tandem doctor` says without opening the library is what the library says.
+TEST(Train, RefusalsAreForeseen) {
+  int refused = 0, taken = 0;
+  const auto compare = [&](const Graph& g, const std::string& what) {
+    std::string foreseen;
+    for (const ir::Node& n : g.nodes) foreseen += why_not_trainable(g, n);
+    std::string said;
+    try {
+      open_learner().eager(g);
+    } catch (const Error& e) {
+      said = e.message();
+    }
+    EXPECT_EQ(foreseen.empty(), said.empty()) << what << ": foreseen '" << foreseen << "', said '" << said << "'";
+    ++(said.empty() ? taken : refused);
+  };
+  for (std::uint64_t seed = 1; seed <= 60; ++seed) {
+    ir::RandomGraphOptions o;
+    o.state = seed % 3 == 0;
+    compare(ir::random_graph(o, seed).graph, fmt::format("seed {}", seed));
+  }
+  for (const ir::OpDef* d : ir::all_ops()) {  // all inputs vary
+    Graph g;
+    std::vector<ValueId> in;
+    for (const ir::PortDef& p : d->inputs) in.push_back(g.add_input(std::string(p.name), DType::f32, {1, 1, 4, 4}));
+    g.outputs = {g.add_node(std::string(d->name), in, {{"kernel_shape", std::vector<std::int64_t>{2, 2}}}, "node", std::string(d->domain))};
+    compare(g, std::string(d->name));
+  }
+  Graph g;
+  const ValueId x = g.add_input("x", DType::f32, {1, 1, 4, 4, 4});
+  g.outputs = {g.add_node("MaxPool", {x}, {{"kernel_shape", std::vector<std::int64_t>{2, 2, 2}}}, "pool")};
+  compare(g, "three axes");
+  EXPECT_GT(refused, 20);
+  EXPECT_GT(taken, 40);
+}
+
 TEST(Train, FrozenValuesStay) {
   FitParams p = quick();
   p.epochs = 2;
