@@ -220,7 +220,11 @@ class Selftest {
         return r.pick(d);
       };
       plan::Fold before = f.of[i];
-      f.of[i] = {divisor(g.layers[i].mh), divisor(g.layers[i].mw)};
+      const plan::Layer& l = g.layers[i];
+      f.of[i].pe = divisor(l.mh);
+      if (l.kind == plan::LayerKind::dense) f.of[i].simd = divisor(l.window ? l.window->c : l.mw);
+      if (l.kind == plan::LayerKind::requant)
+        f.of[i] = {1, 1, l.rescale && r.chance(0.5) ? plan::Requantiser::arithmetic : r.chance(0.5) ? plan::Requantiser::table : plan::Requantiser::automatic};
       try {
         plan::check_folding(g, f);
       } catch (const Error&) {  // not every pair is legal

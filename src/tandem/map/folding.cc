@@ -60,6 +60,30 @@ std::string largest_layer(const StageGraph& g, const std::vector<StageShape>& st
   return fmt::format("{} ({}) alone {:.0f}", g.layers[i].name, g.layers[i].node, by[i]);
 }
 
+// Narrow words waste block RAM (one weight of one bit a cycle uses half of each). Where the fully folded design
+// asks for too many, each layer gets the fold of up to 64 multipliers that asks for fewest, ties to fewer LUTs.
+void save_brams(const StageGraph& g, const Budget& b, std::vector<StageShape>& stages, plan::Folding& f, Estimate& e) {
+  for (std::size_t i = 0; i < g.layers.size() && e.cost.bram > b.bram; ++i) {
+    const Layer& l = g.layers[i];
+    if (l.kind != LayerKind::dense && l.kind != LayerKind::depthwise) continue;
+    const I inputs = l.kind == LayerKind::depthwise ? 1 : l.window ? l.window->c : l.mw;
+    plan::Folding best = f;
+    for (I pe = 1; pe && pe <= 64; pe = next_divisor(l.mh, pe))
+      for (I simd = 1; simd && pe * simd <= 64; simd = next_divisor(inputs, simd)) {
+        plan::Folding n = f;
+        n.of[i].pe = pe;
+        n.of[i].simd = simd;
+        const Estimate x = evaluate(g, n, stages);
+        if (x.cost.bram < e.cost.bram || (x.cost.bram == e.cost.bram && best != f && x.cost.lut4 < e.cost.lut4)) {
+          best = n;
+          e = x;
+        }
+      }
+    f = best;
+  }
+  e = evaluate(g, f, stages);
+}
+
 }  // namespace
 
 Estimate evaluate(const StageGraph& g, const plan::Folding& f, std::vector<StageShape>& stages) {
@@ -105,6 +129,7 @@ Choice choose_folding(const StageGraph& g, const Budget& b, I interval) {
   Choice c;
   c.folding = smallest_folding(g);
   c.estimate = evaluate(g, c.folding, stages);
+  save_brams(g, b, stages, c.folding, c.estimate);
   c.uses_dsp = dsp_helps(c.estimate, b);
   if (const std::string w = why_not(g, c.estimate, b, c.uses_dsp, stages); !w.empty())
     throw Error(Exit::no, fmt::format("the design does not fit even when fully folded: {}", w))

@@ -27,6 +27,7 @@ const Calibration& ice40_calibration() {
           {7, 1, 0, 0, 0, 0},                    // skid
           {5.43, 0.916, 0, 0, 0, 0},             // convert
           {2.65, 1.72, 2.51, 0, 0, 0},           // argmax
+          {1.2, 2, 1.5, 1, 0.2, 4},              // rescale
       }}};
   return c;
 }

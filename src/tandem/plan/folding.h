@@ -10,8 +10,12 @@ namespace tandem::plan {
 // PE: outputs computed at once; SIMD: inputs consumed at once. A matrix-vector unit of MH outputs and MW
 // inputs takes (MH/PE) * (MW/SIMD) cycles per vector. Pooling and depthwise units use PE only
 // (channels per beat).
+// How a requantiser computes its codes: by searching a table of steps, by factor and shift (where the steps
+// have that form), or whichever costs less.
+enum class Requantiser : std::uint8_t { automatic, table, arithmetic };
 struct Fold {
   std::int64_t pe = 1, simd = 1;
+  Requantiser requantiser = Requantiser::automatic;
   bool operator==(const Fold&) const = default;
 };
 
@@ -28,7 +32,8 @@ Folding smallest_folding(const StageGraph& g);
 // Throws Error(bad_input) that names the layer: PE must divide MH, SIMD must divide the channels of a
 // window (or MW where there is no window).
 void check_folding(const StageGraph& g, const Folding& f);
-// {"format": "tandem.folding", "version": 1, "layers": [{"name": "s01_conv1", "pe": 2, "simd": 1}, ...]}
+// {"format": "tandem.folding", "version": 1, "layers": [{"name": "s01_conv1", "pe": 2, "simd": 1}, ...]}; a
+// requantiser whose form is chosen by hand has "requantiser": "table" or "arithmetic".
 std::string to_json(const StageGraph& g, const Folding& f);
 // Layers by name; missing ones stay fully folded, an unknown one is an error that lists the known names.
 Folding folding_from_json(const StageGraph& g, std::string_view text, std::string_view file = "folding.json");

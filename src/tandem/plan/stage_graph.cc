@@ -4,6 +4,7 @@
 #include <bit>
 #include <numeric>
 
+#include "tandem/ir/requant.h"
 #include "tandem/plan/refusals.h"
 
 namespace tandem::plan {
@@ -256,6 +257,8 @@ class Builder {
       most = o ? std::max(most, b) : b;
     }
     l.weight_bits = signed_bits(std::min<std::int64_t>(wlo, -1), whi);  // always signed
+    l.bipolar = std::all_of(l.weights.begin(), l.weights.end(), [](std::int64_t w) { return w == 1 || w == -1; });
+    if (l.bipolar) l.weight_bits = 1;
     if (l.weight_bits > 32) refuse(s, fmt::format("{}-bit weights; at most 32", l.weight_bits));
     // The sum of a dense layer is kept signed: the multiplier's result is.
     set_range(l.out, narrow(s, std::min<Int128>(least, -1), "its sum"), narrow(s, most, "its sum"));
@@ -377,6 +380,61 @@ class Builder {
     return n == 1;
   }
 
+  // The multiply-shift form of a requantiser, brought to one shift and one tie rule for all channels: a form
+  // keeps its steps when factor, offset and 2^shift are multiplied by two, and a plain one never meets a tie
+  // as 2v + 1 at one more place.
+  static std::optional<Layer::Rescale> arithmetic(const Layer& l, const Values& in) {
+    for (std::size_t i = 1; i < l.levels.size(); ++i)
+      if (l.levels[i] != l.levels[0] + static_cast<std::int64_t>(i)) return {};
+    std::vector<ir::MulShift> forms;
+    for (const ir::Thresholds& t : l.tables) {
+      const auto f = t.flip ? ir::find_mul_shift(t, -Int128(in.hi), -Int128(in.lo)) : ir::find_mul_shift(t, in.lo, in.hi);
+      if (!f) return {};
+      forms.push_back(*f);
+    }
+    Layer::Rescale r;
+    for (const ir::MulShift& f : forms) {
+      if (r.ties && f.half_even && f.parity != r.tie_parity) return {};
+      if (f.half_even) {
+        r.ties = true;
+        r.tie_parity = f.parity;
+      }
+    }
+    for (const ir::MulShift& f : forms) r.shift = std::max(r.shift, f.shift + (r.ties && !f.half_even));
+    Int128 least = 0, most = 0;
+    std::int64_t f_lo = 0, f_hi = 0, o_lo = 0, o_hi = 0;
+    for (std::size_t i = 0; i < forms.size(); ++i) {
+      const ir::MulShift& f = forms[i];
+      Int128 m = f.m, o = f.r;
+      int at = f.shift;
+      if (r.ties && !f.half_even) {
+        m = 2 * m;
+        o = 2 * o + 1;
+        ++at;
+      }
+      m *= Int128(1) << (r.shift - at);
+      o *= Int128(1) << (r.shift - at);
+      if (l.tables[i].flip) m = -m;
+      const Int128 p = m * in.lo, q = m * in.hi, wide = Int128(1) << 61;
+      least = std::min({least, o + std::min(p, q), std::min(p, q)});
+      most = std::max({most, o + std::max(p, q), std::max(p, q)});
+      if (least < -wide || most > wide || m > INT32_MAX || m < -INT32_MAX) return {};
+      r.factor.push_back(static_cast<std::int64_t>(m));
+      r.offset.push_back(static_cast<std::int64_t>(o));
+      f_lo = std::min(f_lo, r.factor.back());
+      f_hi = std::max(f_hi, r.factor.back());
+      o_lo = std::min(o_lo, r.offset.back());
+      o_hi = std::max(o_hi, r.offset.back());
+    }
+    r.factor_bits = signed_bits(std::min<std::int64_t>(f_lo, -1), f_hi);
+    r.offset_bits = signed_bits(std::min<std::int64_t>(o_lo, -1), o_hi);
+    // The sum holds every level and what lies above and below the last ones.
+    const Int128 top = Int128(static_cast<std::int64_t>(l.levels.size())) << r.shift;
+    r.sum_bits = std::max(signed_bits(std::min<Int128>(least, -1), std::max(most, top)), r.offset_bits);
+    if (r.sum_bits > 62) return {};
+    return r;
+  }
+
   void requant(const ir::Step& s, const ir::IntRequant& x) {
     At& a = operand(s, 0);
     if (x.levels.empty() || (x.tables.empty() && x.levels.size() > 1))
@@ -420,6 +478,7 @@ class Builder {
     // Entries are signed; the last place of a table that is not a power of two never binds.
     l.entry_bits = std::max(a.v.bits + (a.v.is_signed ? 0 : 1), signed_bits(-1, a.v.hi + 1));
     l.tables = std::move(tables);
+    if (l.levels.size() > 4) l.rescale = arithmetic(l, a.v);
     set_range(l.out, *std::min_element(x.levels.begin(), x.levels.end()), *std::max_element(x.levels.begin(), x.levels.end()));
     done(s, l);
   }

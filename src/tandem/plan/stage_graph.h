@@ -52,6 +52,7 @@ struct Layer {
   std::int64_t mh = 1, mw = 1, vectors = 1;
   std::vector<std::int64_t> weights;
   int weight_bits = 1;
+  bool bipolar = false;               // every weight is -1 or +1: stored in one bit, 1 for +1
   // pool
   ir::IntPool::Kind pool = ir::IntPool::max;
   std::vector<bool> min_channel;      // per channel
@@ -60,6 +61,16 @@ struct Layer {
   std::vector<std::int64_t> levels;
   int level_bits = 1;                 // steps of the search: ceil(log2(levels))
   int entry_bits = 1;                 // of a signed entry of the table
+  // The same steps as arithmetic, where all channels have a form and the levels are consecutive: level =
+  // clamp((factor * N + offset) >> shift), ties to the even (tie_parity 0) or odd code where `ties`.
+  struct Rescale {
+    std::vector<std::int64_t> factor, offset;  // 1 or channels entries; negative factors where the table flips
+    int shift = 0;
+    bool ties = false;
+    int tie_parity = 0;
+    int factor_bits = 1, offset_bits = 1, sum_bits = 1;  // all signed
+  };
+  std::optional<Rescale> rescale;
   // affine, add: out = sum k_j * in_j + c, then clamp; vectors have 1 or channels entries
   std::vector<std::vector<std::int64_t>> k;
   std::vector<std::int64_t> c, clamp_lo, clamp_hi;  // clamps empty where absent

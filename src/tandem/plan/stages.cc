@@ -85,6 +85,19 @@ Cost threshold_cost(const StageShape& s, C c) {
   }
   return {a[0] + (a[1] * lanes * x + a[2] * lanes * s.bits_out) * s.level_bits + a[3] * counter(per_lane) + a[4] * logic + a[5] * lanes * s.level_bits * s.level_bits / 2, static_cast<double>(brams), 0, 0};
 }
+Cost rescale_cost(const StageShape& s, C c) {
+  const auto& a = k(c, s.kind);
+  const double lanes = static_cast<double>(s.lanes_in), x = s.bits_in + (s.signed_in ? 0 : 1);
+  const I per_lane = s.tables == 1 ? 1 : s.tables / s.lanes_in, width = s.factor_bits + s.offset_bits;
+  const double brams = static_cast<double>(s.lanes_in * ice40_brams(per_lane, width, kRom));
+  const double logic = per_lane > 1 ? lanes * memory_bits(per_lane, width, kRom) : 0.0;
+  const double rest = a[4] * logic + a[5] * counter(per_lane);
+  if (s.serial) return {a[2] * lanes * (x + s.sum_bits + s.factor_bits / 2.0) + a[3] * s.factor_bits + rest, brams, 0, 0};
+  const double product = a[0] * lanes * x * s.factor_bits;
+  const bool dsp = s.factor_bits + s.bits_in >= 11;
+  const double pieces = lanes * static_cast<double>(((static_cast<I>(x) + 15) / 16) * ((s.factor_bits + 15) / 16));
+  return {product + a[1] * lanes * s.sum_bits + rest, brams, dsp ? pieces : 0.0, dsp ? product : 0.0};
+}
 Cost payload_cost(const StageShape& s, C c) {
   const auto& a = k(c, s.kind);
   return {a[0] + a[1] * static_cast<double>(s.lanes_in * s.bits_in) + a[2] * static_cast<double>(s.lanes_out * s.bits_out), 0, 0, 0};
@@ -143,6 +156,10 @@ const StageDef kStages[] = {
      one, payload_cost},
     {StageKind::argmax, "argmax", "place of the largest of MH values; ties to the lowest (or highest) place",
      "S: one value a beat -> M: one index a vector", "one lane", beats_in, [](const StageShape& s) { return s.mh; }, one, payload_cost},
+    {StageKind::rescale, "rescale", "factor, offset and shift per channel, ties and clamp: the arithmetic form of a requantiser",
+     "S: integers -> M: codes", "lanes of the stage before; one bit of the factor a cycle (serial) or all in a pipeline",
+     [](const StageShape& s) { return s.serial ? s.beats_in * (s.factor_bits + 2) : s.beats_in; },
+     one, [](const StageShape& s) { return s.serial ? I(s.factor_bits) + 3 : I(4); }, rescale_cost},
 };
 
 struct Source {  // where a layer's values come out
@@ -369,6 +386,18 @@ class Expander {
         t.entry_bits = l.entry_bits;
         outputs(t, l, s.lanes);
         t.serial = t.beats_in * t.level_bits <= before;
+        if (!l.rescale || fold.requantiser == Requantiser::table) break;
+        // Table or arithmetic: whichever is cheaper, among the forms that are fast enough.
+        t.factor_bits = l.rescale->factor_bits;
+        t.offset_bits = l.rescale->offset_bits;
+        t.sum_bits = l.rescale->sum_bits;
+        StageShape r = t;
+        r.kind = StageKind::rescale;
+        for (bool serial : {false, true}) {
+          r.serial = serial;
+          if (serial && stage_def(r.kind).cycles(r) > before) continue;
+          if (price(r) < price(t) || (fold.requantiser == Requantiser::arithmetic && t.kind == StageKind::threshold)) t = r;
+        }
         break;
       }
       case LayerKind::affine:
@@ -404,6 +433,11 @@ class Expander {
     s_->at[at(i)] = last();
   }
 
+  // One number for two resources: a block RAM of iCE40 parts for each 200 LUTs or so.
+  static double price(const StageShape& s) {
+    const Cost c = stage_def(s.kind).cost(s, ice40_calibration());
+    return c.lut4 + 200 * c.bram;
+  }
   I slowest(std::size_t first) const {
     I c = 0;
     for (std::size_t i = first; i < out_.size(); ++i) c = largest(c, stage_def(out_[i].kind).cycles(out_[i]));
@@ -425,6 +459,7 @@ class Expander {
     s.mw = l.mw; s.mh = l.mh; s.vectors = l.vectors;
     s.pe = f.pe; s.simd = f.simd;
     s.weight_bits = l.weight_bits;
+    s.bipolar = l.bipolar;
   }
   static void outputs(StageShape& s, const Layer& l, I lanes) {
     s.lanes_out = lanes;

@@ -12,16 +12,17 @@
 namespace tandem::plan {
 
 enum class StageKind : std::uint8_t {
-  pad, window, replay, mvau, depthwise, pool, threshold, affine, add, fork, fifo, skid, convert, argmax
+  pad, window, replay, mvau, depthwise, pool, threshold, affine, add, fork, fifo, skid, convert, argmax, rescale
 };
-inline constexpr int kStageKinds = 14;
+inline constexpr int kStageKinds = 15;
 
 // Every number that a stage's closed forms and its generator need. Widths are bits of one element.
 struct StageShape {
   StageKind kind = StageKind::skid;
   bool signed_in = false, signed_out = false;
   bool last_in = false, last_out = false;   // whether TLAST travels on the input and output stream
-  bool serial = false;                      // threshold: one step per cycle, else pipelined
+  bool serial = false;                      // threshold, rescale: one step or bit per cycle, else pipelined
+  bool bipolar = false;                     // mvau, depthwise: weights are -1 and +1, one bit each
   std::uint8_t ports_out = 1;               // fork
   int layer = -1;                           // of the stage graph; -1: the design's own plumbing
   std::array<int, 2> in{-1, -1};            // producing stages; -1: the design's input (in[1]: absent)
@@ -38,6 +39,8 @@ struct StageShape {
   // threshold: entries of the table per lane, steps of the search, bits of an entry
   std::int64_t channels = 1, tables = 1, levels = 2;
   int level_bits = 1, entry_bits = 1;
+  // rescale: bits of the signed factor, of the signed offset, and of their sum with the product
+  int factor_bits = 1, offset_bits = 1, sum_bits = 1;
   std::int64_t depth = 2;                   // fifo
 };
 

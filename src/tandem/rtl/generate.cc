@@ -112,6 +112,7 @@ class Emitter {
       case StageKind::skid: skid(); break;
       case StageKind::convert: s_.lanes_in > s_.lanes_out ? narrower() : wider(); break;
       case StageKind::argmax: argmax(); break;
+      case StageKind::rescale: s_.serial ? rescale_serial() : rescale_pipeline(); break;
     }
     m_.body += "endmodule\n";
     drop_unread();
@@ -596,13 +597,14 @@ class Emitter {
     const int pb = std::min(xs + wb, acc), width = static_cast<int>(pe * simd) * wb;
     head(dw ? fmt::format("depthwise: {} channels, {} taps, {} at once", s_.mh, s_.mw, pe)
             : fmt::format("matrix-vector unit: {} x {}, PE {}, SIMD {}", s_.mh, s_.mw, pe, simd));
+    auto stored = [&](I w) { return s_.bipolar ? I(w > 0) : w; };
     // weights: word (nf, sf) holds PE rows of SIMD columns, row 0 and column 0 in the low bits
     std::vector<Word> words(static_cast<std::size_t>(depth));
     for (I n = 0; n < nf; ++n)
       for (I f = 0; f < sf; ++f)
         for (I p = 0; p < pe; ++p)
           for (I i = 0; i < simd; ++i)
-            words[static_cast<std::size_t>(n * sf + f)].add(l.weights[static_cast<std::size_t>((n * pe + p) * s_.mw + f * simd + i)], wb);
+            words[static_cast<std::size_t>(n * sf + f)].add(stored(l.weights[static_cast<std::size_t>((n * pe + p) * s_.mw + f * simd + i)]), wb);
     line("reg out_v;");
     line("wire en = ~out_v | m_tready;");
     line("wire fire = s_tvalid & en;");
@@ -642,9 +644,13 @@ class Emitter {
         line("wire {} a_{} = {};", range(xb), id, xw);
         line("wire {} b_{} = {};", range(wb), id, ww);
         line("wire signed {} ae_{} = {};", range(pb), id, extend("a_" + id, xb, s_.signed_in, pb));
-        line("wire signed {} be_{} = {};", range(pb), id, extend("b_" + id, wb, true, pb));
         line("reg signed {} p_{};", range(pb), id);
-        line("always @(posedge clk) if (en) p_{0} <= ae_{0} * be_{0};", id);
+        if (s_.bipolar) {  // +1 is stored as 1, -1 as 0
+          line("always @(posedge clk) if (en) p_{0} <= b_{0} ? ae_{0} : -ae_{0};", id);
+        } else {
+          line("wire signed {} be_{} = {};", range(pb), id, extend("b_" + id, wb, true, pb));
+          line("always @(posedge clk) if (en) p_{0} <= ae_{0} * be_{0};", id);
+        }
         terms.push_back("p_" + id);
       }
       int bits = pb;
@@ -926,6 +932,150 @@ class Emitter {
       all = fmt::format("out_{}", i) + (i ? ", " : "") + all;
     }
     line("assign m_tdata = {{{}}};", all);
+  }
+
+  // ---- requantisers as arithmetic -----------------------------------------------------------------
+  // Factor and offset of each channel of lane i: {offset, factor}, in a memory read under `enable` or, for
+  // a single group, constant.
+  void factors(I i, I g, std::string_view enable) {
+    const auto& r = *layer().rescale;
+    std::vector<Word> words;
+    for (I p = 0; p < g; ++p) {
+      const std::size_t c = r.factor.size() == 1 ? 0 : static_cast<std::size_t>(p * s_.lanes_in + i);
+      words.emplace_back();
+      words.back().add(r.factor[c], r.factor_bits);
+      words.back().add(r.offset[c], r.offset_bits);
+    }
+    const int width = r.factor_bits + r.offset_bits;
+    if (g > 1) memory(fmt::format("_{}", i), words, width, fmt::format("q_{}", i), enable, "part");
+    else line("wire {} q_{} = {}'h{};", range(width), i, width, words[0].hex());
+  }
+  // Level index of sum v_i, and the value of that level, as wire y_i.
+  void level_of_sum(I i) {
+    const Layer& l = layer();
+    const auto& r = *l.rescale;
+    const int sb = r.sum_bits, ib = sb - r.shift, b = l.level_bits;
+    const I top = static_cast<I>(l.levels.size()) - 1;
+    std::string index = fmt::format("i_{}", i);
+    line("wire signed {} {} = v_{}[{}:{}];", range(ib), index, i, sb - 1, r.shift);
+    if (r.ties) {  // exactly on a step that belongs to the code below
+      const std::string low = r.shift > 0 ? fmt::format(" & ~(|v_{}[{}:0])", i, r.shift - 1) : "";
+      line("wire tie_{} = {}{}[0]{};", i, r.tie_parity ? "~" : "", index, low);
+      line("wire signed {} j_{} = {} - {};", range(ib), i, index, extend(fmt::format("tie_{}", i), 1, false, ib));
+      index = fmt::format("j_{}", i);
+    } else if (r.shift > 0) {
+      line("wire low_{0}_unused = &v_{0}[{1}:0];", i, r.shift - 1);
+    }
+    line("wire {} code_{} = {}[{}] ? {} : ({} > {}) ? {} : {}[{}:0];", range(b), i, index, ib - 1, num(b, 0), index, signed_num(ib, top), num(b, top), index, b - 1);
+    level(fmt::format("code_{}", i), "", fmt::format("y_{}", i));
+  }
+  static std::string signed_num(int width, I v) { return fmt::format("{}'sd{}", width, v); }
+
+  void rescale_pipeline() {
+    const auto& r = *layer().rescale;
+    const int xb = s_.bits_in, fb = r.factor_bits, ob = r.offset_bits, sb = r.sum_bits;
+    const I g = s_.tables == 1 ? 1 : s_.tables / s_.lanes_in;
+    head(fmt::format("requantiser as arithmetic: {} levels, {} factors, one beat a cycle", s_.levels, s_.tables));
+    line("reg [3:0] v;");
+    line("wire en = ~v[3] | m_tready;");
+    line("wire fire = s_tvalid & en;");
+    line("assign s_tready = en;");
+    line("always @(posedge clk) if (~rst_n) v <= 4'd0; else if (en) v <= {{v[2:0], fire}};");
+    line("assign m_tvalid = v[3];");
+    if (g > 1) counter("part", g, "fire");
+    if (s_.last_out) {
+      line("reg [3:0] frame;");
+      line("always @(posedge clk) if (en) frame <= {{frame[2:0], s_tlast}};");
+      line("assign m_tlast = frame[3];");
+    }
+    std::string all;
+    for (I i = 0; i < s_.lanes_in; ++i) {
+      factors(i, g, "en");
+      line("reg {} x_{};", range(xb), i);
+      line("always @(posedge clk) if (en) x_{} <= {};", i, lane("s_tdata", i, xb, s_.lanes_in));
+      line("wire signed {} xe_{} = {};", range(sb), i, extend(fmt::format("x_{}", i), xb, s_.signed_in, sb));
+      line("wire {} f_{} = q_{}[{}:0];", range(fb), i, i, fb - 1);
+      line("wire signed {} fe_{} = {};", range(sb), i, extend(fmt::format("f_{}", i), fb, true, sb));
+      line("wire {} o_{} = q_{}[{}:{}];", range(ob), i, i, fb + ob - 1, fb);
+      line("reg signed {} p_{}, oq_{}, v_{};", range(sb), i, i, i);
+      line("always @(posedge clk) if (en) begin");
+      line("  p_{0} <= xe_{0} * fe_{0};", i);
+      line("  oq_{} <= {};", i, extend(fmt::format("o_{}", i), ob, true, sb));
+      line("  v_{0} <= p_{0} + oq_{0};", i);
+      line("end");
+      level_of_sum(i);
+      line("reg {} out_{};", range(s_.bits_out), i);
+      line("always @(posedge clk) if (en) out_{0} <= y_{0};", i);
+      all = fmt::format("out_{}", i) + (i ? ", " : "") + all;
+    }
+    line("assign m_tdata = {{{}}};", all);
+  }
+
+  // One bit of the factor a cycle, lowest first: what is decided leaves the adder downwards. The factor's top
+  // bit is its sign and subtracts; then the offset, then the level.
+  void rescale_serial() {
+    const auto& r = *layer().rescale;
+    const int xb = s_.bits_in, fb = r.factor_bits, ob = r.offset_bits, sb = r.sum_bits;
+    const int ab = xb + (s_.signed_in ? 0 : 1) + 1;  // of the adder: twice the largest |x|
+    const I g = s_.tables == 1 ? 1 : s_.tables / s_.lanes_in;
+    head(fmt::format("requantiser as arithmetic: {} levels, {} factors, one bit a cycle", s_.levels, s_.tables));
+    line("reg out_v;");
+    line("reg {} mark;  // the step: bits of the factor, the offset, the level", range(fb + 2));
+    line("wire take = s_tvalid & s_tready;");
+    line("wire finish = mark[{}] & (~out_v | m_tready);", fb + 1);
+    line("wire idle = mark == {};", num(fb + 2, 0));
+    line("assign s_tready = idle | finish;");
+    if (g > 1) counter("part", g, "take");
+    line("always @(posedge clk)");
+    line("  if (~rst_n) begin");
+    line("    mark <= {};", num(fb + 2, 0));
+    line("    out_v <= 1'b0;");
+    line("  end else begin");
+    line("    if (take) mark <= {};", num(fb + 2, 1));
+    line("    else if (finish) mark <= {};", num(fb + 2, 0));
+    line("    else if (~mark[{0}]) mark <= {{mark[{1}:0], 1'b0}};", fb + 1, fb);
+    line("    out_v <= finish | (out_v & ~m_tready);");
+    line("  end");
+    line("wire step = |mark[{}:0];", fb - 1);
+    std::string all;
+    for (I i = 0; i < s_.lanes_in; ++i) {
+      factors(i, g, "take");
+      line("reg {} x_{};", range(xb), i);
+      line("always @(posedge clk) if (take) x_{} <= {};", i, lane("s_tdata", i, xb, s_.lanes_in));
+      line("wire signed {} xe_{} = {};", range(ab), i, extend(fmt::format("x_{}", i), xb, s_.signed_in, ab));
+      line("wire bit_{0} = |(q_{0}[{1}:0] & mark[{1}:0]);", i, fb - 1);
+      line("wire signed {} part_{} = bit_{} ? (mark[{}] ? ~xe_{} : xe_{}) : {};", range(ab), i, i, fb - 1, i, i, num(ab, 0));
+      line("reg signed {} top_{};", range(ab), i);
+      line("wire signed {0} sum_{1} = top_{1} + part_{1} + {2};", range(ab), i, extend(fmt::format("(bit_{} & mark[{}])", i, fb - 1), 1, false, ab));
+      // After the sign bit the sum stays where it is: everything below it has left already.
+      line("always @(posedge clk) if (take) top_{0} <= {1}; else if (step) top_{0} <= mark[{2}] ? sum_{0} : {{sum_{0}[{3}], sum_{0}[{3}:1]}};", i, num(ab, 0), fb - 1, ab - 1);
+      std::string product = fmt::format("top_{}", i);
+      int pb = ab;
+      if (fb > 1) {
+        line("reg {} low_{};", range(fb - 1), i);
+        line("always @(posedge clk) if (step & ~mark[{1}]) low_{0} <= {2};", i, fb - 1,
+             fb > 2 ? fmt::format("{{sum_{0}[0], low_{0}[{1}:1]}}", i, fb - 2) : fmt::format("sum_{}[0]", i));
+        line("wire {} product_{} = {{top_{}, low_{}}};", range(ab + fb - 1), i, i, i);
+        product = fmt::format("product_{}", i);
+        pb = ab + fb - 1;
+      }
+      line("wire {} o_{} = q_{}[{}:{}];", range(ob), i, i, fb + ob - 1, fb);
+      line("reg signed {} v_{};", range(sb), i);
+      const std::string p = pb > sb ? fmt::format("{}[{}:0]", product, sb - 1) : extend(product, pb, true, sb);
+      line("always @(posedge clk) if (mark[{}]) v_{} <= {} + {};", fb, i, p, extend(fmt::format("o_{}", i), ob, true, sb));
+      if (pb > sb) line("wire top_{0}_unused = &{1}[{2}:{3}];", i, product, pb - 1, sb);
+      level_of_sum(i);
+      line("reg {} out_{};", range(s_.bits_out), i);
+      line("always @(posedge clk) if (finish) out_{0} <= y_{0};", i);
+      all = fmt::format("out_{}", i) + (i ? ", " : "") + all;
+    }
+    line("assign m_tvalid = out_v;");
+    line("assign m_tdata = {{{}}};", all);
+    if (s_.last_out) {
+      line("reg last_x, last_q;");
+      line("always @(posedge clk) begin if (take) last_x <= s_tlast; if (finish) last_q <= last_x; end");
+      line("assign m_tlast = last_q;");
+    }
   }
 
   void affine() {
