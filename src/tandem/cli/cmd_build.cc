@@ -110,7 +110,7 @@ const Command cmd_build{
                    "Verilator under random back-pressure, and on iCE40 places, routes and packs it inside the shell serial8. --out receives the "
                    "design: rtl/, bench/, model.onnx, folding.json, driver.md, build.json. A model or target that cannot is answered with the "
                    "smallest reason (exit code 1).",
-    .examples = {{"tandem build model.onnx --target up5k --no-place", "verilator"},
+    .examples = {{"tandem build model.onnx --target up5k --no-place --json", "verilator"},
                  {"tandem build model.onnx --target up5k --clock 12 --out design --force", "verilator yosys nextpnr-ice40"}},
     .setup = setup,
     .own_out = true,

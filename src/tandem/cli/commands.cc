@@ -16,12 +16,16 @@ extern const Command cmd_targets;
 extern const Command cmd_tasks;
 extern const Command cmd_systems;
 extern const Command cmd_schema;
+extern const Command cmd_diff;
+extern const Command cmd_explain;
+extern const Command cmd_completion;
+extern const Command cmd_man;
 
 // One line per command, in the order of --help.
 std::span<const Command* const> all_commands() {
   static const Command* const table[] = {
-      &cmd_demo, &cmd_build, &cmd_verify, &cmd_train, &cmd_show, &cmd_run, &cmd_selftest, &cmd_doctor,
-      &cmd_ops, &cmd_formats, &cmd_targets, &cmd_tasks, &cmd_systems, &cmd_schema,
+      &cmd_demo, &cmd_build, &cmd_verify, &cmd_train, &cmd_show, &cmd_run, &cmd_diff, &cmd_selftest, &cmd_doctor, &cmd_explain,
+      &cmd_ops, &cmd_formats, &cmd_targets, &cmd_tasks, &cmd_systems, &cmd_schema, &cmd_completion, &cmd_man,
   };
   return table;
 }

@@ -5,6 +5,7 @@
 
 #include "tandem/cli/command.h"
 #include "tandem/ir/bind.h"
+#include "tandem/ir/kinds.h"
 
 namespace tandem::cli {
 
@@ -13,8 +14,7 @@ ir::Graph load_model(const Context& c, const std::string& path);
 
 using ir::bind_to_one;
 
-// How each value is held (docs/semantics.md 1): "const", a format ("uint4"), "exact", or its float type.
-std::vector<std::string> kinds_of(const ir::Graph& bound);
+using ir::kinds_of;
 
 // The row of `tandem ops` for one operator: what each engine does with a graph of this operator between
 // quantisers. Found by asking the engines, not by a list.

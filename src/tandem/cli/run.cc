@@ -16,6 +16,7 @@
 #include "tandem/base/nearest.h"
 #include "tandem/base/parallel.h"
 #include "tandem/cli/command.h"
+#include "tandem/cli/topics.h"
 
 namespace tandem::cli {
 namespace {
@@ -150,7 +151,9 @@ void flush_stdout() {
 }
 
 void print_error(const Error& e, bool color) {
-  const std::string s = fmt::format("{}tandem: error:{} {}\n", color ? "\x1b[1;31m" : "", color ? "\x1b[0m" : "", e.full());
+  const Topic* topic = topic_of(e);
+  const std::string s = fmt::format("{}tandem: error:{} {}\n{}", color ? "\x1b[1;31m" : "", color ? "\x1b[0m" : "", e.full(),
+                                    topic ? fmt::format("  more:     tandem explain {}\n", topic->name) : "");
   std::fwrite(s.data(), 1, s.size(), stderr);
 }
 
