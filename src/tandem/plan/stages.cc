@@ -92,11 +92,11 @@ Cost rescale_cost(const StageShape& s, C c) {
   const double brams = static_cast<double>(s.lanes_in * ice40_brams(per_lane, width, kRom));
   const double logic = per_lane > 1 ? lanes * memory_bits(per_lane, width, kRom) : 0.0;
   const double rest = a[4] * logic + a[5] * counter(per_lane);
-  if (s.serial) return {a[2] * lanes * (x + s.sum_bits + s.factor_bits / 2.0) + a[3] * s.factor_bits + rest, brams, 0, 0};
-  const double product = a[0] * lanes * x * s.factor_bits;
+  if (s.serial) return {a[2] * lanes * (x + s.sum_bits + s.factor_bits / 2.0) + rest, brams, 0, 0};
+  const double product = a[per_lane > 1 ? 0 : 1] * lanes * x * s.factor_bits;  // a constant factor keeps its ones only
   const bool dsp = s.factor_bits + s.bits_in >= 11;
   const double pieces = lanes * static_cast<double>(((static_cast<I>(x) + 15) / 16) * ((s.factor_bits + 15) / 16));
-  return {product + a[1] * lanes * s.sum_bits + rest, brams, dsp ? pieces : 0.0, dsp ? product : 0.0};
+  return {product + rest, brams, dsp ? pieces : 0.0, dsp ? product : 0.0};
 }
 Cost payload_cost(const StageShape& s, C c) {
   const auto& a = k(c, s.kind);
