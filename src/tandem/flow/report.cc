@@ -1,0 +1,110 @@
+#include "tandem/flow/report.h"
+
+#include <algorithm>
+
+#include "tandem/base/config.h"
+#include "tandem/base/file.h"
+#include "tandem/base/sha256.h"
+#include "tandem/hardware/target.h"
+
+namespace tandem::flow {
+namespace {
+namespace fs = std::filesystem;
+
+Fidelity fidelity_of(const Config& c) {
+  const std::string s = c.as<std::string>();
+  for (int f = 0; f <= static_cast<int>(Fidelity::published); ++f)
+    if (to_string(static_cast<Fidelity>(f)) == s) return static_cast<Fidelity>(f);
+  throw c.error(fmt::format("'{}' is no fidelity", s));
+}
+
+std::string text(const Config& c, std::string_view key) { return c.optional_or<std::string>(key, ""); }
+
+}  // namespace
+
+report::Design load_design(const fs::path& folder) {
+  const fs::path file = folder / "build.json";
+  if (!fs::is_directory(folder)) throw bad_input("there is no such folder").at(folder.string()).fix("give a folder written by `tandem build --out`");
+  if (!fs::is_regular_file(file)) throw bad_input("the folder holds no build.json").at(folder.string()).fix("give a folder written by `tandem build --out`");
+  const Config c = Config::read(file);
+  if (!c.is_map() || text(c, "format") != "tandem.build") throw bad_input("this is no record of `tandem build`").at(file.string()).expected("\"format\": \"tandem.build\"").fix("build the design again");
+  report::Design d;
+  d.name = c.required<std::string>("name");
+  d.target = c.required<std::string>("target");
+  d.hash = c.required<std::string>("design");
+  d.ok = c.required<bool>("ok");
+  d.reason = text(c, "reason");
+  d.limit = text(c, "limit");
+  d.frames = text(c, "frames");
+  for (const Config& l : c.at("layers").items()) {
+    report::DesignLayer r;
+    r.name = l.required<std::string>("name");
+    r.node = text(l, "node");
+    r.kind = l.required<std::string>("kind");
+    r.shape = text(l, "shape");
+    r.pe = l.optional_or<std::int64_t>("pe", 1);
+    r.simd = l.optional_or<std::int64_t>("simd", 1);
+    r.macs = l.optional_or<std::int64_t>("macs", 0);
+    r.weights = l.optional_or<std::int64_t>("weights", 0);
+    r.weight_bits = l.optional_or<int>("weight_bits", 0);
+    r.bits = l.optional_or<int>("bits", 0);
+    r.cycles = l.optional_or<std::int64_t>("cycles", 0);
+    r.lut4 = l.optional_or<double>("lut4_estimated", 0);
+    r.bram = l.optional_or<double>("bram_estimated", 0);
+    r.dsp = l.optional_or<double>("dsp_estimated", 0);
+    d.layers.push_back(std::move(r));
+  }
+  for (const Config& m : c.at("metrics").items()) {
+    if (!m.find("value")) continue;  // no finite number
+    d.metrics.push_back({m.required<std::string>("name"), {m.required<double>("value"), text(m, "unit"), fidelity_of(m.at("fidelity")), text(m, "source"), m.optional<double>("low"), m.optional<double>("high")}});
+  }
+  if (const auto h = c.find("host"))
+    for (const Config& x : h->items()) d.host.push_back(x.as<std::string>());
+  try {
+    for (const auto& [name, r] : hardware::find_target(d.target).budget) d.budgets.push_back({name, static_cast<double>(r.count), r.source});
+  } catch (const Error&) {
+    // A part that this Tandem does not know, for example described in a file of the user: the page shows no budget.
+  }
+  d.provenance = {{"design", d.hash}, {"target", d.target}, {"verified on", d.frames.empty() ? "nothing" : d.frames}};
+  for (auto [key, what] : {std::pair{"generate_s", "generating took"}, {"verify_s", "simulating took"}, {"synthesis_s", "synthesis and placement took"}})
+    if (const double s = c.optional_or<double>(key, 0); s > 0) d.provenance.emplace_back(what, fmt::format("{:.2f} s", s));
+  d.provenance.emplace_back("repeat it", fmt::format("tandem build model.onnx --target {} --folding folding.json --out again (in this folder)", d.target));
+  std::vector<fs::path> files;
+  for (const auto& e : fs::recursive_directory_iterator(folder))
+    if (e.is_regular_file() && !e.is_symlink() && e.path().filename() != "report.html") files.push_back(e.path());
+  std::sort(files.begin(), files.end());
+  constexpr std::size_t kFiles = 400;
+  for (const fs::path& f : files) {
+    if (d.files.size() == kFiles) break;
+    const std::string bytes = read_file(f);
+    d.files.push_back({fs::relative(f, folder).generic_string(), sha256_hex(bytes), static_cast<std::int64_t>(bytes.size())});
+  }
+  d.notices = {{"this page", "style and script are part of Tandem, Apache-2.0; nothing of others is inside"},
+               {"colours", "after Okabe and Ito, Color Universal Design, 2008"},
+               {"Verilog of the design", "generated; yours, like the model it came from"}};
+  for (auto [word, notice] : {std::pair{"verilator", "LGPL-3.0 or Artistic-2.0; used as a tool, not part of the design"}, {"yosys", "ISC; used as a tool"}, {"nextpnr", "ISC; used as a tool"}})
+    for (const report::DesignMetric& m : d.metrics)
+      if (m.metric.source.find(word) != std::string::npos) {
+        d.notices.emplace_back(word, notice);
+        break;
+      }
+  return d;
+}
+
+std::string report_page(const fs::path& folder, const fs::path& page_folder) {
+  const report::Design d = load_design(folder);
+  std::error_code none;
+  const fs::path way = fs::relative(fs::absolute(folder), fs::absolute(page_folder.empty() ? "." : page_folder), none);
+  // Links only where the design lies beside or below the page, or the page below the design.
+  std::string up;
+  bool linked = !none && !way.empty();
+  if (linked && way != ".")
+    for (const fs::path& part : way) {
+      const std::string p = part.string();
+      if (p != ".." && p.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != p.npos) linked = false;
+      up += p + "/";
+    }
+  return report::design_page(d, linked, up);
+}
+
+}  // namespace tandem::flow
