@@ -5,30 +5,37 @@
 #include "tandem/data/dataset.h"
 #include "tandem/flow/build.h"
 #include "tandem/ir/onnx.h"
+#include "tandem/tasks/task.h"
 #include "tandem/tensor/npy.h"
 
 namespace tandem::cli {
 namespace {
 
-// Arrays of an .npz ("x", or the only one), or the samples of a data set.
-std::pair<Tensor, std::string> frames_of(const std::string& data, const Limits& limits) {
+// Arrays of an .npz ("x", or the only one), or the samples of a data set as a model sees them; the first `most`.
+std::pair<Tensor, std::string> frames_of(const std::string& data, const Limits& limits, std::int64_t most = 0) {
   if (data.ends_with(".npz")) {
     const Archive a = read_npz(data, limits);
     const auto it = a.size() == 1 ? a.begin() : a.find("x");
-    if (it != a.end()) return {it->second, fmt::format("{} ('{}', n = {})", data, it->first, it->second.rank() ? it->second.shape()[0] : 0)};
+    if (it != a.end() && !a.contains("y") && !a.contains("full_scale")) {
+      Tensor x = it->second;
+      if (most > 0 && x.rank() && x.shape()[0] > most) x = x.rows(0, most);
+      return {x, fmt::format("{} ('{}', n = {})", data, it->first, x.rank() ? x.shape()[0] : 0)};
+    }
   }
   data::Dataset d = data::open(data, limits);
   bool tested = false;
   for (data::Part p : d.part) tested = tested || p == data::Part::test;
   if (tested) d = data::select(d, data::Part::test);
-  return {d.x, fmt::format("{}{}, n = {}", d.name, tested ? ", test split" : "", d.size())};
+  Tensor x = d.labelled() ? tasks::find_task("classification").prepare(d) : d.x;
+  if (x.size() > 0 && most > 0 && x.shape()[0] > most) x = x.rows(0, most);
+  return {x, fmt::format("{}{}, n = {}", d.name, tested ? ", test split" : "", x.shape()[0])};
 }
 
 Run setup(Options& o) {
   struct Args {
     std::string model, target, input_format, data, folding;
     double clock = 0, throughput = 0;
-    std::int64_t frames = 64;
+    std::int64_t frames = 64, multipliers = 0;
     bool no_place = false, no_verify = false;
   };
   auto a = std::make_shared<Args>();
@@ -36,9 +43,10 @@ Run setup(Options& o) {
   o.option("--target", a->target, "Device: a name of `tandem targets` or a YAML file (default up5k)");
   o.option("--clock", a->clock, "Clock in MHz (default: the target's)");
   o.option("--throughput", a->throughput, "Frames per second to reach (default: as many as the device holds)");
-  o.option("--input-format", a->input_format, "Codes of the input and their divisor, where the model has no quantiser there: uint8/255");
+  o.option("--multipliers", a->multipliers, "Most multipliers at work at once (default: 64 on xcup, else what the device holds)");
+  o.option("--input-format", a->input_format, "Codes of the input, where the model has no quantiser there: fixed<16,6>, uint8/255, bipolar");
   o.option("--data", a->data, "Samples to verify on: an .npz or a data set (default: random codes)");
-  o.option("--frames", a->frames, "How many frames of random codes");
+  o.option("--frames", a->frames, "How many frames: of random codes, or the first ones of --data (default 64)");
   o.option("--folding", a->folding, "folding.json with PE and SIMD of each layer (default: chosen)");
   o.flag("--no-place", a->no_place, "Stop before synthesis, placement and routing");
   o.flag("--no-verify", a->no_verify, "Skip the simulation");
@@ -49,12 +57,14 @@ Run setup(Options& o) {
     p.clock_mhz = a->clock;
     p.throughput = a->throughput;
     p.input_format = a->input_format;
+    p.multipliers = a->multipliers;
     p.seed = c.seed;
     p.place = !a->no_place;
     p.verify = !a->no_verify;
     p.out = c.out;
     p.overwrite = c.force;
     if (a->clock < 0 || a->throughput < 0) throw bad_input("--clock and --throughput must be positive");
+    if (a->multipliers < 0) throw bad_input("--multipliers is {}", a->multipliers).expected("1 or more");
     if (a->frames < 1 || a->frames > 1000000) throw bad_input("--frames is {}", a->frames).expected("1 to 1000000");
     p.random_frames = a->frames;
     if (!a->folding.empty()) {
@@ -62,7 +72,7 @@ Run setup(Options& o) {
       p.folding_file = a->folding;
     }
     if (!a->data.empty()) {
-      auto [x, source] = frames_of(a->data, c.limits);
+      auto [x, source] = frames_of(a->data, c.limits, a->frames);
       p.frames = std::move(x);
       p.frames_source = source;
     }

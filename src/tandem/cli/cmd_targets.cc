@@ -26,11 +26,11 @@ Run setup(Options& o) {
     }
     Table t;
     if (a->name.empty()) {
-      t.columns = {{"target"}, {"also"}, {"family"}, {"LUT4", true}, {"BRAM", true}, {"DSP", true}, {"MHz", true}, {"what it is"}};
+      t.columns = {{"target"}, {"also"}, {"family"}, {"LUT", true}, {"BRAM", true}, {"DSP", true}, {"MHz", true}, {"what it is"}};
       for (const hardware::Target& x : targets) {
         std::string also;
         for (const std::string& s : x.aliases) also += (also.empty() ? "" : " ") + s;
-        t.add({x.name, also, x.family, grouped(x.available("lut4")), grouped(x.available("bram")), grouped(x.available("dsp")), fmt::format("{}", x.clock_mhz), x.summary});
+        t.add({x.name, also, x.family, grouped(x.available("lut4") + x.available("lut6")), grouped(x.available("bram")), grouped(x.available("dsp")), fmt::format("{}", x.clock_mhz), x.summary});
       }
     } else {
       t.columns = {{"resource"}, {"count", true}, {"source"}};

@@ -127,9 +127,26 @@ std::string driver_text(const BuildResult& r, const plan::StageGraph& g, const r
   return t;
 }
 
+// Why a contraction on floats cannot be built, and the line that would make it buildable.
+Error on_floats(const ir::Graph& model, const std::string& node) {
+  Error e(Exit::no, fmt::format("{} works on floats: hardware works on integer codes", node));
+  const bool quantised = std::any_of(model.nodes.begin(), model.nodes.end(), [](const ir::Node& n) {
+    const ir::OpDef* op = ir::find_op(n.domain, n.op);
+    return op && op->closure == ir::Closure::quantiser;
+  });
+  if (!quantised) return e.expected("a quantised model").fix("quantise it: `tandem train RECIPE` trains and exports a quantised network, QONNX files of other tools are read");
+  return e.expected("an input with a format").fix("add " + proposed_input_format(model) + " to this line");
+}
+
 Error folder_error(const fs::path& f, std::string what) { return bad_input("{}", what).at(f.string()).fix("give a folder written by `tandem build`"); }
 
 }  // namespace
+
+std::string proposed_input_format(const ir::Graph& g) {
+  const auto& dims = g.values[static_cast<std::size_t>(g.inputs.at(0))].type.dims;
+  const bool image = dims && dims->size() == 4 && ((*dims)[1].n == 1 || (*dims)[1].n == 3);
+  return image ? "--input-format uint8/255" : "--input-format \"fixed<16,6>\"";
+}
 
 ir::Graph hardware_graph(const ir::Graph& model, std::string_view format) {
   ir::Graph g = model;
@@ -140,7 +157,7 @@ ir::Graph hardware_graph(const ir::Graph& model, std::string_view format) {
     const std::size_t slash = format.find('/');
     const Format f = Format::parse(format.substr(0, slash));
     if (f.elem.kind != Element::Kind::integer || f.elem.bits > 16)
-      throw bad_input("--input-format {}: the input's format must be an integer of at most 16 bits", format).expected("for example uint8/255 or int8/127");
+      throw bad_input("--input-format {}: the input's format must be an integer or fixed point of at most 16 bits", format).expected("for example fixed<16,6>, uint8/255 or bipolar");
     double divisor = 1;
     if (slash != std::string_view::npos) {
       const std::string_view d = format.substr(slash + 1);
@@ -148,7 +165,7 @@ ir::Graph hardware_graph(const ir::Graph& model, std::string_view format) {
       if (ec != std::errc() || end != d.data() + d.size() || !(divisor > 0)) throw bad_input("--input-format {}: '{}' is no positive number", format, d);
     }
     auto scalar = [&](const char* n, float v) { return g.add_constant(g.unique_name(n), Tensor::scalar<float>(v)); };
-    const ir::ValueId scale = scalar("input_scale", static_cast<float>(1 / divisor)), zero = scalar("input_zero", 0), bits = scalar("input_bits", static_cast<float>(f.elem.bits));
+    const ir::ValueId scale = scalar("input_scale", static_cast<float>(std::ldexp(1 / divisor, -f.elem.fraction_bits))), zero = scalar("input_zero", 0), bits = scalar("input_bits", static_cast<float>(f.elem.bits));
     const std::size_t before = g.nodes.size();
     const ir::ValueId q = g.add_node("Quant", {in, scale, zero, bits},
                                      {{"signed", I(f.elem.is_signed)}, {"narrow", I(f.elem.narrow)}, {"rounding_mode", std::string("ROUND")}},
@@ -174,6 +191,14 @@ ir::Graph hardware_graph(const ir::Graph& model, std::string_view format) {
 map::Budget budget_of(const hardware::Target& t) {
   map::Budget b;
   b.device = t.aliases.empty() ? t.name : t.aliases[0];
+  b.family = plan::family_of(t.family);
+  if (b.family == plan::Family::xcup) {
+    b.lut4 = static_cast<double>(t.available("lut6"));
+    b.bram = static_cast<double>(t.available("bram"));
+    b.dsp = t.dsp ? static_cast<double>(t.available("dsp")) : 0;
+    b.fill = 0.7;  // logic across stages, routing and the shell are not counted there
+    return b;
+  }
   b.lut4 = static_cast<double>(t.available("lut4"));
   b.bram = static_cast<double>(t.available("bram")) - 1;  // the shell's queue
   b.dsp = t.dsp ? static_cast<double>(t.available("dsp")) : 0;
@@ -194,22 +219,26 @@ BuildResult build(const ir::Graph& model, const BuildParams& p, const Cancel& ca
   r.target = p.target.name;
   say("lowering to integers");
   const ir::Graph graph = hardware_graph(model, p.input_format);
-  const Exact e = lower(graph, p.name);
-  const plan::StageGraph& g = e.stages;
-  r.host = g.host;
+  Exact e{ir::lower_exact(graph, 64), {}};
   // A contraction on floats must not move to the host without a word.
   for (const ir::Step& st : e.program.steps)
     if (auto* f = std::get_if<ir::FloatOp>(&st.params)) {
       const ir::Graph& lowered = *e.program.graph;
       const ir::Node& n = lowered.nodes[static_cast<std::size_t>(f->node)];
       if (ir::op_of(lowered, n).closure == ir::Closure::linear)
-        throw Error(Exit::no, fmt::format("{} works on floats: hardware works on integer codes", lowered.describe(n)))
-            .fix("give the input a format, for example --input-format uint8/255, or quantise the model");
+        throw on_floats(model, lowered.describe(n));
     }
 
+  e.stages = plan::stages_from(e.program, p.name);
+  const plan::StageGraph& g = e.stages;
+  r.host = g.host;
   const double clock = p.clock_mhz > 0 ? p.clock_mhz : p.target.clock_mhz;
   if (!(clock > 0)) throw bad_input("no clock: target '{}' has no default", p.target.name).fix("--clock MHZ");
-  const map::Budget budget = budget_of(p.target);
+  map::Budget budget = budget_of(p.target);
+  const plan::Calibration& family = plan::calibration(budget.family);
+  const bool placed = budget.family == plan::Family::ice40;
+  r.lut = family.lut, r.bram = family.bram, r.dsp = family.dsp;
+  budget.multipliers = p.multipliers > 0 ? p.multipliers : !placed && !p.folding && !(p.throughput > 0) ? 64 : 0;
   const I interval = p.throughput > 0 ? static_cast<I>(std::floor(clock * 1e6 / p.throughput)) : 0;
   if (p.throughput > 0 && interval < 1) throw Error(Exit::no, fmt::format("{} frames/s are more than one a cycle at {} MHz", p.throughput, clock));
   say("choosing the folding");
@@ -217,17 +246,19 @@ BuildResult build(const ir::Graph& model, const BuildParams& p, const Cancel& ca
   std::vector<plan::StageShape> shapes;
   if (p.folding) {
     choice.folding = plan::folding_from_json(g, *p.folding, p.folding_file);
-    choice.estimate = map::evaluate(g, choice.folding, shapes);
+    choice.estimate = map::evaluate(g, choice.folding, shapes, family);
     choice.uses_dsp = budget.dsp > 0 && choice.estimate.cost.dsp > 0 && choice.estimate.cost.dsp <= budget.dsp;
     choice.limit = "the folding was given";
   } else {
     choice = map::choose_folding(g, budget, interval);
   }
-  const map::Estimate estimate = map::evaluate(g, choice.folding, shapes);
+  const map::Estimate estimate = map::evaluate(g, choice.folding, shapes, family);
   r.limit = choice.limit;
+  r.uses_dsp = choice.uses_dsp;
+  r.multipliers = map::multipliers(g, choice.folding);
 
   say("writing Verilog");
-  const rtl::Design d = rtl::generate(g, choice.folding, "net");
+  const rtl::Design d = rtl::generate(g, choice.folding, "net", budget.family);
   r.hash = d.hash;
   r.generate_s = seconds_since(start);
 
@@ -240,7 +271,7 @@ BuildResult build(const ir::Graph& model, const BuildParams& p, const Cancel& ca
                 : l.kind == plan::LayerKind::dense ? fmt::format("{} -> {}", l.mw, l.mh) : std::to_string(l.out.elements);
     for (const plan::StageShape& s : shapes)
       if (s.layer == static_cast<int>(i)) {
-        const plan::Cost c = stage_def(s.kind).cost(s, plan::ice40_calibration());
+        const plan::Cost c = stage_def(s.kind).cost(s, family);
         row.cycles = std::max(row.cycles, stage_def(s.kind).cycles(s));
         row.cost.lut4 += choice.uses_dsp ? c.lut4 - c.dsp_lut4 : c.lut4;
         row.cost.bram += c.bram;
@@ -251,11 +282,13 @@ BuildResult build(const ir::Graph& model, const BuildParams& p, const Cancel& ca
   auto metric = [&](std::string name, double v, std::string unit, Fidelity f, std::string source) {
     r.metrics.push_back({std::move(name), {v, std::move(unit), f, std::move(source), {}, {}}});
   };
-  const std::string closed = "closed form of the slowest stage", fitted(plan::ice40_calibration().source);
+  const std::string closed = "closed form of the slowest stage", fitted = std::string(family.source) + (placed ? ", without the shell" : "");
   metric("cycles per frame", static_cast<double>(estimate.interval), "cycles", Fidelity::estimated, closed);
   metric("latency", static_cast<double>(estimate.latency), "cycles", Fidelity::estimated, "closed form, first input to first output beat");
-  metric("LUT4", std::round(estimate.lut4(choice.uses_dsp)), "LUT4", Fidelity::estimated, fitted + ", without the shell");
-  metric("BRAM", estimate.cost.bram, "4 kbit blocks", Fidelity::estimated, fitted + ", without the shell");
+  metric("multipliers", static_cast<double>(r.multipliers), "at once", Fidelity::estimated, "PE * SIMD of all contractions");
+  metric(placed ? "LUT4" : "LUT", std::round(estimate.lut4(choice.uses_dsp)), r.lut, Fidelity::estimated, fitted);
+  metric("BRAM", estimate.cost.bram, r.bram, Fidelity::estimated, fitted);
+  if (!placed) metric("DSP", choice.uses_dsp ? estimate.cost.dsp : 0, r.dsp, Fidelity::estimated, fitted);
 
   Stimulus stimulus;
   Tensor frames;
@@ -293,15 +326,31 @@ BuildResult build(const ir::Graph& model, const BuildParams& p, const Cancel& ca
     }
     if (r.verified->interval > 0) {
       r.metrics.push_back({"cycles per frame", r.verified->interval_metric()});
-      metric("throughput", clock * 1e6 / r.verified->interval, "frames/s", Fidelity::rtl_simulated, fmt::format("at {} MHz, streams never stalled", clock));
+      metric("throughput", clock * 1e6 / r.verified->interval, "frames/s", Fidelity::rtl_simulated, fmt::format("at {} MHz{}, streams never stalled", clock, placed ? "" : " (an assumption: nothing is placed)"));
     }
     r.metrics.push_back({"latency", r.verified->latency_metric()});
     metric("mismatches", static_cast<double>(r.verified->mismatches), "words", Fidelity::rtl_simulated,
            fmt::format("{} words of {} compared with exec; {}", r.verified->words, r.frames_source, r.verified->tool));
   }
   if (p.place && r.ok) {
-    if (p.target.family != "ice40") {
-      r.reason = fmt::format("no place and route for the family '{}'", p.target.family);
+    if (!placed) {
+      start = std::chrono::steady_clock::now();
+      say(fmt::format("synthesis of {} stages", d.stages.size()));
+      StageSynthesisParams sp;
+      sp.dsp = choice.uses_dsp;
+      r.stages = synthesise_stages(d, sp, cancel);
+      r.synthesis_s = seconds_since(start);
+      for (const NamedMetric& m : r.stages->metrics) r.metrics.push_back(m);
+      const tool::XcupCells& c = r.stages->total;
+      auto over = [&](std::string_view what, I n, std::string_view key) {
+        if (n <= p.target.available(key) || !r.ok) return;
+        r.ok = false;
+        r.reason = fmt::format("it does not fit {}: {} {} of {}", p.target.name, n, what, p.target.available(key));
+      };
+      over("LUT6", c.lut, "lut6");
+      over("flip-flops", c.ff, "ff");
+      over("block RAMs of 18 kbit", c.bram18, "bram");
+      over("DSPs", c.dsp, "dsp");
     } else {
       start = std::chrono::steady_clock::now();
       say("synthesis, placement and routing");
@@ -364,7 +413,7 @@ VerifyResult verify_folder(const fs::path& folder, const std::optional<Tensor>& 
 
 std::string summary_text(const BuildResult& r) {
   Table t;
-  t.columns = {{"layer"}, {"kind"}, {"shape"}, {"PE", true}, {"SIMD", true}, {"w bits", true}, {"out bits", true}, {"MACs", true}, {"cycles", true}, {"LUT4 est.", true}, {"BRAM est.", true}};
+  t.columns = {{"layer"}, {"kind"}, {"shape"}, {"PE", true}, {"SIMD", true}, {"w bits", true}, {"out bits", true}, {"MACs", true}, {"cycles", true}, {r.lut + " est.", true}, {"BRAM est.", true}};
   I macs = 0;
   plan::Cost sum;
   for (const BuildLayer& l : r.layers) {
@@ -395,8 +444,9 @@ std::string to_json(const BuildResult& r) {
   for (const BuildLayer& l : r.layers)
     j.object().field("name", l.name).field("node", l.node).field("kind", l.kind).field("shape", l.shape).field("pe", l.pe).field("simd", l.simd)
         .field("macs", l.macs).field("weights", l.weights).field("weight_bits", l.weight_bits).field("bits", l.bits).field("cycles", l.cycles)
-        .field("lut4_estimated", l.cost.lut4).field("bram_estimated", l.cost.bram).field("dsp_estimated", l.cost.dsp).end();
-  j.end().key("metrics").array();
+        .field("lut_estimated", l.cost.lut4).field("bram_estimated", l.cost.bram).field("dsp_estimated", l.cost.dsp).end();
+  j.end().field("lut", r.lut).field("bram", r.bram).field("dsp", r.dsp).field("multipliers", r.multipliers);
+  j.key("metrics").array();
   for (const NamedMetric& m : r.metrics)
     j.object().field("name", m.name).field("value", m.metric.value).field("unit", m.metric.unit).field("fidelity", to_string(m.metric.fidelity)).field("source", m.metric.source).end();
   j.end().field("limit", r.limit).field("frames", r.frames_source).field("host", r.host);

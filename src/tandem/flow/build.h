@@ -20,7 +20,8 @@ struct BuildParams {
   hardware::Target target;
   double clock_mhz = 0;                // 0: the target's
   double throughput = 0;               // frames per second; 0: as fast as the target holds
-  std::string input_format;            // "uint8/255": format of the input codes and what they are divided by
+  std::string input_format;            // "uint8/255", "fixed<16,6>", "bipolar": see hardware_graph
+  std::int64_t multipliers = 0;        // most that work at once; 0: 64 on parts without placement, else what the part holds
   std::optional<std::string> folding;  // JSON text; chosen when absent
   std::string folding_file = "folding.json";
   std::optional<Tensor> frames;        // data to verify on: [n, ...] of the input's shape
@@ -49,7 +50,11 @@ struct BuildResult {
   std::string frames_source;
   std::string limit;                   // what keeps it from being faster
   std::optional<VerifyResult> verified;
-  std::optional<SynthesisResult> synthesis;
+  std::optional<SynthesisResult> synthesis;  // iCE40: placed
+  std::optional<StageSynthesis> stages;      // xcup: synthesised
+  std::string lut, bram, dsp;                // units of the costs
+  bool uses_dsp = false;
+  std::int64_t multipliers = 0;              // PE * SIMD, summed
   std::vector<std::int64_t> outputs;   // words of all frames, logical order: what the Verilog must send
   Tensor values;                       // f32 or i64 [frames, ...]: what the words stand for (scale and offset per channel applied)
   double generate_s = 0, verify_s = 0, synthesis_s = 0;
@@ -68,8 +73,11 @@ VerifyResult verify_folder(const std::filesystem::path& folder, const std::optio
 // What of a target's resources a design may plan, the shell taken off.
 map::Budget budget_of(const hardware::Target& t);
 
-// The graph with one input of batch 1 and, when `format` is not empty, a quantiser of that format on it.
+// The graph with one input of batch 1 and, when `format` is not empty, a quantiser of that format on it: an integer or
+// fixed-point format of at most 16 bits (scale 1, fixed<W,I>: 2^-(W-I)), or "bipolar"; "/D" divides its scale by D.
 ir::Graph hardware_graph(const ir::Graph& model, std::string_view format);
+// What to type for an input without a quantiser: uint8/255 for images of one or three channels, else fixed<16,6>.
+std::string proposed_input_format(const ir::Graph& g);
 
 std::string summary_text(const BuildResult& r);
 std::string to_json(const BuildResult& r);

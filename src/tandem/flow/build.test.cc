@@ -1,5 +1,6 @@
 #include "tandem/flow/build.h"
 
+#include <cstdlib>
 #include <filesystem>
 
 #include "tandem/base/file.h"
@@ -129,6 +130,80 @@ TEST(RtlBuild, AnInputWithoutAFormatIsRefusedOrGivenOne) {
     } catch (const Error& e) {
       EXPECT_EQ(e.code(), Exit::bad_input) << bad;
     }
+  }
+}
+
+// A quantised model is told the format, a float model the line that quantises it.
+TEST(RtlBuild, FloatsAreAnsweredWithWhatToType) {
+  flow::BuildParams p = params();
+  p.place = p.verify = false;
+  auto fix_of = [&](const Graph& g) {
+    try {
+      flow::build(g, p);
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), Exit::no);
+      return e.fix();
+    }
+    ADD_FAILURE() << "built on floats";
+    return std::string();
+  };
+  EXPECT_NE(fix_of(small_net(false)).find("--input-format uint8/255"), std::string::npos);
+  Graph g;
+  ValueId x = g.add_input("x", DType::f32, {1, 4});
+  g.outputs = {g.add_node("MatMul", {x, g.add_constant("w", Tensor::of<float>({4, 1}, std::vector<float>{1, 2, 3, 4}))})};
+  EXPECT_NE(fix_of(g).find("tandem train"), std::string::npos);
+}
+
+// The codes of fixed<8,3> are multiples of 1/32, clipped to [-4, 4).
+TEST(RtlBuild, FixedPointInputs) {
+  Graph g;
+  const ValueId x = g.add_input("x", DType::f32, {1, 3});
+  g.outputs = {g.add_node("MatMul", {x, g.add_constant("w", Tensor::of<float>({3, 3}, std::vector<float>{1, 0, 0, 0, 1, 0, 0, 0, 1}))})};
+  const Graph h = flow::hardware_graph(g, "fixed<8,3>");
+  const auto y = ir::evaluate_literal(h, {Tensor::of<float>({1, 3}, std::vector<float>{0.05f, -9, 3.99f})});
+  EXPECT_EQ(y[0].q[0], Rational(1, 16));
+  EXPECT_EQ(y[0].q[1], Rational(-4));
+  EXPECT_EQ(y[0].q[2], Rational(127, 32));
+  const Graph b = flow::hardware_graph(g, "bipolar");
+  const auto z = ir::evaluate_literal(b, {Tensor::of<float>({1, 3}, std::vector<float>{0.05f, -9, 0})});
+  EXPECT_EQ(z[0].q[0], 1);
+  EXPECT_EQ(z[0].q[1], -1);
+  EXPECT_EQ(z[0].q[2], 1);
+}
+
+// The same words on another family: memories are marked differently, stages are counted one by one.
+TEST(RtlBuild, XcupIsSynthesisedStageByStage) {
+  flow::BuildParams p = params();
+  p.target = hardware::find_target("xcup");
+  p.multipliers = 8;
+  const flow::BuildResult r = flow::build(small_net(), p);
+  EXPECT_TRUE(r.ok) << r.reason;
+  ASSERT_TRUE(r.verified && r.stages);
+  EXPECT_EQ(r.verified->mismatches, 0);
+  EXPECT_LE(r.multipliers, 8);
+  EXPECT_EQ(value(r, "BRAM", Fidelity::estimated), value(r, "BRAM", Fidelity::synthesised));
+  EXPECT_EQ(value(r, "DSP", Fidelity::estimated), value(r, "DSP", Fidelity::synthesised));
+  std::int64_t lut = 0;
+  for (const flow::StageCells& s : r.stages->stages) lut += s.cells.lut;
+  EXPECT_EQ(static_cast<double>(lut), value(r, "LUT", Fidelity::synthesised));
+}
+
+// Models that others trained, some frames of random codes: no word differs.
+TEST(RtlBuild, PublicModelsAreBitExact) {
+  const char* data = std::getenv("TANDEM_DATA");
+  const std::filesystem::path folder = std::filesystem::path(data ? data : "") / "qonnx_models" / "model_zoo";
+  if (!data || !std::filesystem::exists(folder)) GTEST_SKIP() << "set TANDEM_DATA to the folder of data sets";
+  flow::BuildParams p = params();
+  p.target = hardware::find_target("xcup");
+  p.place = false;
+  p.random_frames = 4;
+  for (const auto& [file, format] : {std::pair<const char*, const char*>{"JetTagging/QKeras_hls4ml_3layer/qkeras_jettagging.onnx", "fixed<16,6>"},
+                                     {"UNSW_NB15/unsw_nb15_mlp_w2a2/unsw_nb15-mlp-w2a2.onnx", "bipolar"}}) {
+    p.input_format = format;
+    const flow::BuildResult r = flow::build(ir::read_onnx(folder / file), p);
+    EXPECT_TRUE(r.ok) << file << ": " << r.reason;
+    EXPECT_LE(r.multipliers, 64);
+    EXPECT_GT(r.verified->words, 0);
   }
 }
 

@@ -1,7 +1,14 @@
 #include "tandem/flow/synthesis.h"
 
+#include <algorithm>
 #include <cmath>
 
+#include "tandem/base/config.h"
+#include "tandem/base/file.h"
+#include "tandem/base/hash.h"
+#include "tandem/base/json.h"
+#include "tandem/base/parallel.h"
+#include "tandem/tool/find.h"
 #include "tandem/tool/work.h"
 
 namespace tandem::flow {
@@ -53,6 +60,145 @@ SynthesisResult synthesise(const rtl::Design& d, const SynthesisParams& params, 
   add("Fmax", r.place.fmax, "MHz", Fidelity::placed, placed);
   r.bitstream = tool::pack_ice40(work, r.place.asc, cancel);
   add("bitstream", static_cast<double>(r.bitstream.size()), "bytes", Fidelity::placed, placed);
+  return r;
+}
+
+namespace {
+
+// An entry of the cache names what it counts and carries a hash of itself; anything else is not an entry.
+std::string entry_text(const std::string& key, const tool::XcupCells& c) {
+  JsonWriter j;
+  j.object().field("format", "tandem.synthesis").field("version", 1).field("key", key).key("cells").object();
+  for (const auto& [type, n] : c.all) j.field(type, n);
+  j.end().field("lut", c.lut).field("lut_memory", c.lut_memory).field("ff", c.ff).field("carry", c.carry).field("bram18", c.bram18).field("dsp", c.dsp).field("inv", c.inv);
+  j.end();
+  const std::string t = j.text();
+  return t + hex16(fnv1a(t)) + "\n";
+}
+std::optional<tool::XcupCells> read_entry(const std::filesystem::path& file, const std::string& key) {
+  try {
+    std::error_code ec;
+    if (!std::filesystem::is_regular_file(file, ec)) return {};
+    const std::string all = read_file(file);
+    if (all.size() < 18) return {};
+    const std::string t = all.substr(0, all.size() - 17);
+    if (all.substr(all.size() - 17) != hex16(fnv1a(t)) + "\n") return {};
+    const Config c = Config::parse(t, file.string());
+    if (c.at("key").as<std::string>() != key) return {};
+    tool::XcupCells r;
+    for (const auto& [type, n] : c.at("cells").entries()) r.all[type] = n.as<std::int64_t>();
+    auto n = [&](const char* k) { return c.at(k).as<std::int64_t>(); };
+    r.lut = n("lut"), r.lut_memory = n("lut_memory"), r.ff = n("ff"), r.carry = n("carry"), r.bram18 = n("bram18"), r.dsp = n("dsp"), r.inv = n("inv");
+    return r;
+  } catch (const Error&) {  // a damaged entry is no entry
+    return {};
+  }
+}
+
+std::string replaced(std::string s, const std::string& from, std::string_view to) {
+  for (std::size_t i = 0; (i = s.find(from, i)) != std::string::npos; i += to.size()) s.replace(i, from.size(), to);
+  return s;
+}
+
+}  // namespace
+
+std::string stage_text(const rtl::Design& d, std::size_t stage) {
+  const std::string& m = d.modules[stage];
+  std::string r;
+  for (const rtl::File& f : d.files) {
+    if (f.name == m + ".v") r += f.text.substr(f.text.find('\n') + 1);  // the first line holds the hash of the design
+    else if (f.name.starts_with(m) && f.name.ends_with(".hex") && (f.name[m.size()] == '.' || f.name[m.size()] == '_')) r += f.name + "\n" + f.text;
+  }
+  return replaced(std::move(r), m, "stage");
+}
+
+StageSynthesis synthesise_stages(const rtl::Design& d, const StageSynthesisParams& params, const Cancel& cancel) {
+  StageSynthesis r;
+  r.tool = "yosys " + tool::find("yosys").version;
+  std::filesystem::path folder;
+  if (params.cache) {
+    folder = tool::cache_folder() / "synthesis";
+    std::filesystem::create_directories(folder);
+  }
+  struct Job {
+    std::string text, key;
+    std::optional<tool::XcupCells> cells;
+    bool cached = false;
+  };
+  std::vector<Job> jobs;
+  std::vector<std::size_t> job_of(d.stages.size());
+  for (std::size_t i = 0; i < d.stages.size(); ++i) {
+    std::string text = stage_text(d, i);
+    std::size_t j = 0;
+    while (j < jobs.size() && jobs[j].text != text) ++j;
+    if (j == jobs.size()) {
+      // Two hashes of different starts: a name that no two modules share by accident.
+      const std::string what = fmt::format("{} xcup dsp={}\n{}", r.tool, params.dsp, text);
+      Job job{std::move(text), hex16(fnv1a(what)) + hex16(fnv1a(what, 0x5bd1e995a9f0e3d1ull)), {}, false};
+      if (params.cache) job.cells = read_entry(folder / (job.key + ".json"), job.key);
+      job.cached = job.cells.has_value();
+      jobs.push_back(std::move(job));
+    }
+    job_of[i] = j;
+  }
+  // The largest modules first, each to the run that has least: sizes of texts stand for work.
+  std::vector<std::size_t> order;
+  for (std::size_t j = 0; j < jobs.size(); ++j)
+    if (!jobs[j].cells) order.push_back(j);
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return jobs[a].text.size() > jobs[b].text.size(); });
+  const std::size_t runs = std::min<std::size_t>(order.size(), static_cast<std::size_t>(std::max(1, ThreadBudget::jobs())));
+  std::vector<std::vector<std::size_t>> of(runs);
+  std::vector<std::size_t> load(runs);
+  for (std::size_t j : order) {
+    const std::size_t k = static_cast<std::size_t>(std::min_element(load.begin(), load.end()) - load.begin());
+    of[k].push_back(j);
+    load[k] += jobs[j].text.size() + 4000;
+  }
+  parallel_for(static_cast<std::int64_t>(runs), 1, [&](std::int64_t run) {
+    tool::WorkFolder work;
+    tool::SynthOptions o;
+    o.top = "keep_top";
+    o.dsp = params.dsp;
+    o.seconds = params.seconds;
+    std::vector<std::string> sources, modules;
+    for (std::size_t j : of[static_cast<std::size_t>(run)]) {
+      std::size_t stage = 0;
+      while (job_of[stage] != j) ++stage;
+      const std::string& m = d.modules[stage];
+      modules.push_back(m);
+      for (const rtl::File& f : d.files) {
+        if (f.name == m + ".v") sources.push_back(f.name);
+        else if (!(f.name.starts_with(m) && f.name.ends_with(".hex") && (f.name[m.size()] == '.' || f.name[m.size()] == '_'))) continue;
+        else o.support.push_back(f.name);
+        work.put(f.name, f.text);
+      }
+    }
+    const tool::XcupResult x = tool::synth_xcup(work, sources, modules, o, cancel);
+    for (std::size_t k = 0; k < modules.size(); ++k) {
+      Job& job = jobs[of[static_cast<std::size_t>(run)][k]];
+      job.cells = x.modules.at(modules[k]);
+      if (params.cache) write_file(folder / (job.key + ".json"), entry_text(job.key, *job.cells));
+    }
+  }, cancel);
+  for (std::size_t i = 0; i < d.stages.size(); ++i) {
+    const Job& job = jobs[job_of[i]];
+    r.stages.push_back({d.modules[i], *job.cells, job.cached});
+    const tool::XcupCells& c = *job.cells;
+    r.total.lut += c.lut, r.total.lut_memory += c.lut_memory, r.total.ff += c.ff, r.total.carry += c.carry;
+    r.total.bram18 += c.bram18, r.total.dsp += c.dsp, r.total.inv += c.inv;
+    for (const auto& [type, n] : c.all) r.total.all[type] += n;
+  }
+  r.distinct = static_cast<std::int64_t>(jobs.size());
+  r.from_cache = std::count_if(jobs.begin(), jobs.end(), [](const Job& j) { return j.cached; });
+  const std::string from = fmt::format("{}, synth_xilinx -family xcup{}, sum of {} stages ({} distinct)", r.tool, params.dsp ? "" : " -nodsp", d.stages.size(), r.distinct);
+  auto add = [&](std::string name, std::int64_t value, std::string unit) {
+    r.metrics.push_back({std::move(name), {static_cast<double>(value), std::move(unit), Fidelity::synthesised, from, {}, {}}});
+  };
+  add("LUT", r.total.lut, "LUT6");
+  add("LUT as memory", r.total.lut_memory, "LUT6");
+  add("FF", r.total.ff, "FF");
+  add("BRAM", r.total.bram18, "18 kbit blocks");
+  add("DSP", r.total.dsp, "DSP48E2");
   return r;
 }
 

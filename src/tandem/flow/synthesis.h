@@ -1,4 +1,4 @@
-// A generated design through yosys, nextpnr and icepack, inside the shell serial8.
+// A generated design through yosys, nextpnr and icepack, inside the shell serial8; or stage by stage through yosys alone.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -34,5 +34,29 @@ struct SynthesisResult {
 };
 // Throws Error(tool_missing) naming the package, Error(bad_input) when a tool refuses our Verilog.
 SynthesisResult synthesise(const rtl::Design& d, const SynthesisParams& params, const Cancel& cancel = Cancel::never());
+
+// One stage module of a design as yosys maps it to xcup.
+struct StageCells {
+  std::string module;
+  tool::XcupCells cells;
+  bool cached = false;            // counts of an earlier run of the same module
+};
+struct StageSynthesis {
+  std::vector<StageCells> stages;  // in the order of Design::stages
+  tool::XcupCells total;           // sums
+  std::int64_t distinct = 0, from_cache = 0;
+  std::string tool;
+  std::vector<NamedMetric> metrics;  // synthesised
+};
+struct StageSynthesisParams {
+  bool dsp = true;
+  bool cache = true;               // counts are kept below tool::cache_folder()/synthesis
+  double seconds = 900;            // of one run
+};
+// Every distinct stage module for itself (stages equal but for their names are synthesised once), several at a time,
+// totals summed. Nothing is placed; logic is not shared across stages.
+StageSynthesis synthesise_stages(const rtl::Design& d, const StageSynthesisParams& params = {}, const Cancel& cancel = Cancel::never());
+// The Verilog and memory images of one stage with the stage's name taken out: what its counts depend on.
+std::string stage_text(const rtl::Design& d, std::size_t stage);
 
 }  // namespace tandem::flow

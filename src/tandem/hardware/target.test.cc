@@ -49,6 +49,23 @@ TEST(Target, BudgetsOfTheParts) {
   EXPECT_EQ(find_target((kFolder / "ice40up5k-sg48.yaml").string()).name, up.name);
 }
 
+TEST(Target, BudgetsOfUltraScalePlus) {
+  const InOurFolder env;
+  const Target z7 = find_target("xcup"), z3 = find_target("xczu3eg");
+  EXPECT_EQ(z7.name, "xczu7ev");
+  EXPECT_EQ(z7.available("lut6"), 230400);
+  EXPECT_EQ(z7.available("ff"), 460800);
+  EXPECT_EQ(z7.available("dsp"), 1728);
+  EXPECT_EQ(z7.available("bram"), 2 * 312);
+  EXPECT_EQ(z7.available("uram"), 96);
+  EXPECT_EQ(z3.available("lut6"), 70560);
+  EXPECT_EQ(z3.available("ff"), 141120);
+  EXPECT_EQ(z3.available("dsp"), 360);
+  EXPECT_EQ(z3.available("bram"), 2 * 216);
+  EXPECT_EQ(z7.family, "xcup");
+  EXPECT_NE(z7.clock_source.find("assumption"), std::string::npos);
+}
+
 // The contract: every registered target passes the same checks, and says where its numbers come from.
 TEST(Target, EveryTargetKeepsTheContract) {
   const InOurFolder env;

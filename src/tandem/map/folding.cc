@@ -52,10 +52,10 @@ bool unfold(const Layer& l, plan::Fold& f, bool only_pe) {
 }
 
 template <class Q>
-std::string largest_layer(const StageGraph& g, const std::vector<StageShape>& stages, Q quantity) {
+std::string largest_layer(const StageGraph& g, const std::vector<StageShape>& stages, const plan::Calibration& family, Q quantity) {
   std::vector<double> by(g.layers.size());
   for (const StageShape& s : stages)
-    if (s.layer >= 0) by[static_cast<std::size_t>(s.layer)] += quantity(stage_def(s.kind).cost(s, plan::ice40_calibration()));
+    if (s.layer >= 0) by[static_cast<std::size_t>(s.layer)] += quantity(stage_def(s.kind).cost(s, family));
   const std::size_t i = static_cast<std::size_t>(std::max_element(by.begin(), by.end()) - by.begin());
   return fmt::format("{} ({}) alone {:.0f}", g.layers[i].name, g.layers[i].node, by[i]);
 }
@@ -73,7 +73,7 @@ void save_brams(const StageGraph& g, const Budget& b, std::vector<StageShape>& s
         plan::Folding n = f;
         n.of[i].pe = pe;
         n.of[i].simd = simd;
-        const Estimate x = evaluate(g, n, stages);
+        const Estimate x = evaluate(g, n, stages, plan::calibration(b.family));
         if (x.cost.bram < e.cost.bram || (x.cost.bram == e.cost.bram && best != f && x.cost.lut4 < e.cost.lut4)) {
           best = n;
           e = x;
@@ -81,14 +81,20 @@ void save_brams(const StageGraph& g, const Budget& b, std::vector<StageShape>& s
       }
     f = best;
   }
-  e = evaluate(g, f, stages);
+  e = evaluate(g, f, stages, plan::calibration(b.family));
 }
 
 }  // namespace
 
-Estimate evaluate(const StageGraph& g, const plan::Folding& f, std::vector<StageShape>& stages) {
+std::int64_t multipliers(const StageGraph& g, const plan::Folding& f) {
+  I n = 0;
+  for (std::size_t i = 0; i < g.layers.size(); ++i)
+    if (g.layers[i].kind == LayerKind::dense || g.layers[i].kind == LayerKind::depthwise) n += f.of[i].pe * f.of[i].simd;
+  return n;
+}
+
+Estimate evaluate(const StageGraph& g, const plan::Folding& f, std::vector<StageShape>& stages, const plan::Calibration& cal) {
   expand(g, f, stages);
-  const plan::Calibration& cal = plan::ice40_calibration();
   Estimate e;
   // First output: each stage waits for what it needs, at the average rate of what feeds it.
   double at = 0, gap = 1;
@@ -113,22 +119,24 @@ Estimate evaluate(const StageGraph& g, const plan::Folding& f, std::vector<Stage
 }
 
 std::string why_not(const StageGraph& g, const Estimate& e, const Budget& b, bool dsp, const std::vector<StageShape>& stages) {
+  const plan::Calibration& family = plan::calibration(b.family);
   const double lut = e.lut4(dsp) + b.reserved_lut4;
   if (e.cost.bram > b.bram)
-    return fmt::format("{} has {:.0f} block RAMs of 4 kbit; {:.0f} are needed, {}", b.device, b.bram, e.cost.bram,
-                       largest_layer(g, stages, [](const plan::Cost& c) { return c.bram; }));
+    return fmt::format("{} has {:.0f} block RAMs ({}); {:.0f} are needed, {}", b.device, b.bram, family.bram, e.cost.bram,
+                       largest_layer(g, stages, family, [](const plan::Cost& c) { return c.bram; }));
   if (lut > b.lut4 * b.fill)
-    return fmt::format("{} has {:.0f} LUT4, of which {:.0f} % may be planned; about {:.0f} are needed, {}", b.device, b.lut4, b.fill * 100, lut,
-                       largest_layer(g, stages, [](const plan::Cost& c) { return c.lut4; }));
-  if (dsp && e.cost.dsp > b.dsp) return fmt::format("{} has {:.0f} DSPs; {:.0f} are needed", b.device, b.dsp, e.cost.dsp);
+    return fmt::format("{} has {:.0f} {}, of which {:.0f} % may be planned; about {:.0f} are needed, {}", b.device, b.lut4, family.lut, b.fill * 100, lut,
+                       largest_layer(g, stages, family, [](const plan::Cost& c) { return c.lut4; }));
+  if (dsp && e.cost.dsp > b.dsp) return fmt::format("{} has {:.0f} {}; {:.0f} are needed", b.device, b.dsp, family.dsp, e.cost.dsp);
   return "";
 }
 
 Choice choose_folding(const StageGraph& g, const Budget& b, I interval) {
   std::vector<StageShape> stages;
+  const plan::Calibration& family = plan::calibration(b.family);
   Choice c;
   c.folding = smallest_folding(g);
-  c.estimate = evaluate(g, c.folding, stages);
+  c.estimate = evaluate(g, c.folding, stages, family);
   save_brams(g, b, stages, c.folding, c.estimate);
   c.uses_dsp = dsp_helps(c.estimate, b);
   if (const std::string w = why_not(g, c.estimate, b, c.uses_dsp, stages); !w.empty())
@@ -148,7 +156,12 @@ Choice choose_folding(const StageGraph& g, const Budget& b, I interval) {
       c.limit = fmt::format("{} ({}) is fully unfolded", l.name, l.node);
       break;
     }
-    e = evaluate(g, f, stages);
+    if (const I n = multipliers(g, f); b.multipliers > 0 && n > b.multipliers) {
+      const plan::Fold to = f.of[static_cast<std::size_t>(layer)];
+      c.limit = fmt::format("the next step, {} to PE {} and SIMD {}, makes {} multipliers of at most {}", l.name, to.pe, to.simd, n, b.multipliers);
+      break;
+    }
+    e = evaluate(g, f, stages, family);
     const bool dsp = dsp_helps(e, b);
     if (!fits(e, b, dsp)) {
       const plan::Fold n = f.of[static_cast<std::size_t>(layer)];

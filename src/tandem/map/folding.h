@@ -18,7 +18,8 @@ struct Estimate {
   double lut4(bool dsp) const { return dsp ? cost.lut4 - cost.dsp_lut4 : cost.lut4; }
 };
 // Closed forms only; `scratch` is reused between calls and holds the expanded stages afterwards.
-Estimate evaluate(const plan::StageGraph& g, const plan::Folding& f, std::vector<plan::StageShape>& scratch);
+Estimate evaluate(const plan::StageGraph& g, const plan::Folding& f, std::vector<plan::StageShape>& scratch,
+                  const plan::Calibration& family = plan::ice40_calibration());
 
 // Budget of a device; a quantity it has none of is 0.
 struct Budget {
@@ -27,7 +28,11 @@ struct Budget {
   // Share of the LUTs that may be planned: closed forms are a few per cent off and placement needs room.
   double fill = 0.85;
   double reserved_lut4 = 0;  // of a shell around the design
+  plan::Family family = plan::Family::ice40;  // units of lut4, bram and dsp
+  std::int64_t multipliers = 0;  // most that may work at once; 0: no limit
 };
+// PE * SIMD summed over the contractions.
+std::int64_t multipliers(const plan::StageGraph& g, const plan::Folding& f);
 
 struct Choice {
   plan::Folding folding;

@@ -18,11 +18,13 @@ I both(const StageShape& s) { return largest(s.beats_in, s.beats_out); }
 I one(const StageShape&) { return 1; }
 I none(const StageShape&) { return 0; }
 
-double memory_bits(I depth, I width, Memory kind) { return ice40_brams(depth, width, kind) ? 0 : static_cast<double>(depth * width); }
 constexpr Memory kRam = Memory::writable, kRom = Memory::constants;
 double counter(I n) { return bits_for(n); }
 
 using C = const Calibration&;
+double blocks(C c, I depth, I width, Memory kind) { return static_cast<double>(brams(c.family, depth, width, kind)); }
+// Of a memory that becomes logic.
+double memory_bits(C c, I depth, I width, Memory kind) { return brams(c.family, depth, width, kind) ? 0 : static_cast<double>(depth * width); }
 const std::array<double, 6>& k(C c, StageKind s) { return c.lut4[static_cast<std::size_t>(s)]; }
 
 // What the counters and the payload of each stage cost; the coefficients come from fits.
@@ -34,27 +36,27 @@ Cost window_cost(const StageShape& s, C c) {
   const auto& a = k(c, s.kind);
   const I depth = s.rows * s.w * groups(s), width = s.lanes_in * s.bits_in;
   const double counters = counter(s.oh) + counter(s.ow) + counter(s.kh) + counter(s.kw) + counter(groups(s)) + counter(s.reps);
-  return {a[0] + a[1] * counters + a[2] * bits_for(depth) + a[3] * static_cast<double>(width) + a[4] * memory_bits(depth, width, kRam),
-          static_cast<double>(ice40_brams(depth, width, kRam)), 0, 0};
+  return {a[0] + a[1] * counters + a[2] * bits_for(depth) + a[3] * static_cast<double>(width) + a[4] * memory_bits(c, depth, width, kRam),
+          blocks(c, depth, width, kRam), 0, 0};
 }
 Cost replay_cost(const StageShape& s, C c) {
   const auto& a = k(c, s.kind);
   const I sf = s.mw / s.simd, width = s.lanes_in * s.bits_in;
   return {a[0] + a[1] * (counter(sf) + counter(s.mh / s.pe) + counter(s.vectors)) + a[3] * static_cast<double>(width) +
-              a[4] * memory_bits(2 * sf, width, kRam),
-          static_cast<double>(ice40_brams(2 * sf, width, kRam)), 0, 0};
+              a[4] * memory_bits(c, 2 * sf, width, kRam),
+          blocks(c, 2 * sf, width, kRam), 0, 0};
 }
-// Multipliers of at least 11 product bits become DSPs where the device has any (yosys -dsp).
-bool dsp_sized(const StageShape& s) { return s.bits_in + (s.signed_in ? 0 : 1) + s.weight_bits >= 11; }
+// Multipliers of enough product bits become DSPs where the device has any (yosys: 11 for iCE40, 9 for xcup).
+bool dsp_sized(const StageShape& s, C c) { return s.bits_in + (s.signed_in ? 0 : 1) + s.weight_bits >= c.dsp_bits && s.weight_bits > 1; }
 Cost multiply_cost(const StageShape& s, C c, I depth, I multipliers, I accumulators, I tree_adders) {
   const auto& a = k(c, s.kind);
   const double x = s.bits_in, w = s.weight_bits, acc = s.bits_out;
   const I width = multipliers * s.weight_bits;
   return {a[0] + a[1] * counter(depth) + a[2] * static_cast<double>(multipliers) * x * w +
               a[3] * static_cast<double>(accumulators) * acc + a[4] * static_cast<double>(tree_adders) * (x + w + 1) +
-              a[5] * memory_bits(depth, width, kRom),
-          static_cast<double>(ice40_brams(depth, width, kRom)), dsp_sized(s) ? static_cast<double>(multipliers) : 0.0,
-          dsp_sized(s) ? a[2] * static_cast<double>(multipliers) * x * w : 0.0};
+              a[5] * memory_bits(c, depth, width, kRom),
+          blocks(c, depth, width, kRom), dsp_sized(s, c) ? static_cast<double>(multipliers) : 0.0,
+          dsp_sized(s, c) ? a[2] * static_cast<double>(multipliers) * x * w : 0.0};
 }
 Cost mvau_cost(const StageShape& s, C c) {
   const I depth = (s.mw / s.simd) * (s.mh / s.pe);
@@ -70,33 +72,33 @@ Cost pool_cost(const StageShape& s, C c) {
 Cost threshold_cost(const StageShape& s, C c) {
   const auto& a = k(c, s.kind);
   const double lanes = static_cast<double>(s.lanes_in), x = s.bits_in;
-  I brams = 0;
+  double ram = 0;
   double logic = 0;
   const I per_lane = s.tables == 1 ? 1 : s.tables / s.lanes_in;
   if (s.serial) {
     const I depth = per_lane << s.level_bits;
-    brams = s.lanes_in * ice40_brams(depth, s.entry_bits, kRom);
-    logic = lanes * memory_bits(depth, s.entry_bits, kRom);
-    return {a[0] + a[1] * lanes * x + a[2] * lanes * s.bits_out + a[3] * counter(per_lane) + a[4] * logic + a[5] * lanes * s.level_bits, static_cast<double>(brams), 0, 0};
+    ram = lanes * blocks(c, depth, s.entry_bits, kRom);
+    logic = lanes * memory_bits(c, depth, s.entry_bits, kRom);
+    return {a[0] + a[1] * lanes * x + a[2] * lanes * s.bits_out + a[3] * counter(per_lane) + a[4] * logic + a[5] * lanes * s.level_bits, ram, 0, 0};
   }
   for (int j = 0; j < s.level_bits; ++j) {
-    brams += s.lanes_in * ice40_brams(per_lane << j, s.entry_bits, kRom);
-    logic += lanes * memory_bits(per_lane << j, s.entry_bits, kRom);
+    ram += lanes * blocks(c, per_lane << j, s.entry_bits, kRom);
+    logic += lanes * memory_bits(c, per_lane << j, s.entry_bits, kRom);
   }
-  return {a[0] + (a[1] * lanes * x + a[2] * lanes * s.bits_out) * s.level_bits + a[3] * counter(per_lane) + a[4] * logic + a[5] * lanes * s.level_bits * s.level_bits / 2, static_cast<double>(brams), 0, 0};
+  return {a[0] + (a[1] * lanes * x + a[2] * lanes * s.bits_out) * s.level_bits + a[3] * counter(per_lane) + a[4] * logic + a[5] * lanes * s.level_bits * s.level_bits / 2, ram, 0, 0};
 }
 Cost rescale_cost(const StageShape& s, C c) {
   const auto& a = k(c, s.kind);
   const double lanes = static_cast<double>(s.lanes_in), x = s.bits_in + (s.signed_in ? 0 : 1);
   const I per_lane = s.tables == 1 ? 1 : s.tables / s.lanes_in, width = s.factor_bits + s.offset_bits;
-  const double brams = static_cast<double>(s.lanes_in * ice40_brams(per_lane, width, kRom));
-  const double logic = per_lane > 1 ? lanes * memory_bits(per_lane, width, kRom) : 0.0;
+  const double ram = lanes * blocks(c, per_lane, width, kRom);
+  const double logic = per_lane > 1 ? lanes * memory_bits(c, per_lane, width, kRom) : 0.0;
   const double rest = a[4] * logic + a[5] * counter(per_lane);
-  if (s.serial) return {a[2] * lanes * (x + s.sum_bits + s.factor_bits / 2.0) + rest, brams, 0, 0};
+  if (s.serial) return {a[2] * lanes * (x + s.sum_bits + s.factor_bits / 2.0) + rest, ram, 0, 0};
   const double product = a[per_lane > 1 ? 0 : 1] * lanes * x * s.factor_bits;  // a constant factor keeps its ones only
-  const bool dsp = s.factor_bits + s.bits_in >= 11;
+  const bool dsp = s.factor_bits + s.bits_in >= c.dsp_bits;
   const double pieces = lanes * static_cast<double>(((static_cast<I>(x) + 15) / 16) * ((s.factor_bits + 15) / 16));
-  return {product + rest, brams, dsp ? pieces : 0.0, dsp ? product : 0.0};
+  return {product + rest, ram, dsp ? pieces : 0.0, dsp ? product : 0.0};
 }
 Cost payload_cost(const StageShape& s, C c) {
   const auto& a = k(c, s.kind);
@@ -110,8 +112,8 @@ Cost affine_cost(const StageShape& s, C c) {  // a multiplier, adders, clamps an
 Cost fifo_cost(const StageShape& s, C c) {
   const auto& a = k(c, s.kind);
   const I width = s.lanes_in * s.bits_in + (s.last_in ? 1 : 0);
-  return {a[0] + a[1] * static_cast<double>(width) + a[2] * bits_for(s.depth) + a[4] * memory_bits(s.depth, width, kRam),
-          static_cast<double>(ice40_brams(s.depth, width, kRam)), 0, 0};
+  return {a[0] + a[1] * static_cast<double>(width) + a[2] * bits_for(s.depth) + a[4] * memory_bits(c, s.depth, width, kRam),
+          blocks(c, s.depth, width, kRam), 0, 0};
 }
 
 I tree(I n) { return n <= 1 ? 0 : std::bit_width(static_cast<std::uint64_t>(n - 1)); }
@@ -481,6 +483,23 @@ std::int64_t ice40_brams(std::int64_t depth, std::int64_t width, Memory kind) {
     best = std::min<I>(best, ((depth + d - 1) / d) * ((width + w - 1) / w));
   return kind == Memory::constants && depth * width < 1024 * best ? 0 : best;
 }
+
+std::int64_t brams(Family f, std::int64_t depth, std::int64_t width, Memory kind) {
+  if (f == Family::ice40) return ice40_brams(depth, width, kind);
+  if (kind == Memory::writable && (depth <= 64 || depth * width <= 2048)) return 0;
+  I best = I(1) << 40;
+  for (auto [d, w] : {std::pair<I, I>{512, 36}, {1024, 18}, {2048, 9}, {4096, 4}, {8192, 2}, {16384, 1}})
+    best = std::min<I>(best, ((depth + d - 1) / d) * ((width + w - 1) / w));
+  return kind == Memory::constants && depth * width < 4608 * best ? 0 : best;
+}
+
+Family family_of(std::string_view name) {
+  if (name == "ice40") return Family::ice40;
+  if (name == "xcup") return Family::xcup;
+  throw Error(Exit::no, fmt::format("no resources are known for the family '{}'", name)).expected("ice40 or xcup");
+}
+
+const Calibration& calibration(Family f) { return f == Family::ice40 ? ice40_calibration() : xcup_calibration(); }
 
 std::span<const StageDef> all_stages() { return kStages; }
 const StageDef& stage_def(StageKind k) { return kStages[static_cast<std::size_t>(k)]; }

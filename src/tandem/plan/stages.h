@@ -44,18 +44,29 @@ struct StageShape {
   std::int64_t depth = 2;                   // fifo
 };
 
-// What a stage uses of an iCE40; estimated.
+// What a stage uses, estimated, in the units of the family: LUTs (LUT4 of iCE40, LUT6 of xcup) and block RAMs
+// (4 kbit, 18 kbit).
 struct Cost {
   double lut4 = 0, bram = 0;
-  double dsp = 0, dsp_lut4 = 0;  // multipliers that yosys -dsp maps to DSPs, and the LUTs this saves
+  double dsp = 0, dsp_lut4 = 0;  // multipliers that synthesis maps to DSPs, and the LUTs this saves
 };
-// Coefficients of the LUT4 closed forms, which are linear in them: fitted to yosys runs of generated
-// stages, see calibration.cc.
+// Families of parts: what their memories and multipliers are.
+enum class Family : std::uint8_t { ice40, xcup };
+// As targets name them. Error(no) where there are no closed forms.
+Family family_of(std::string_view name);
+
+// Coefficients of the closed forms for LUTs, which are linear in them: fitted to yosys runs of generated
+// stages, see calibration.cc and flow/calibrate.h.
 struct Calibration {
+  Family family = Family::ice40;
+  std::string_view lut, bram, dsp;                      // the units, in words
   std::string_view source;
+  int dsp_bits = 11;                                    // products of so many bits become DSPs
   std::array<std::array<double, 6>, kStageKinds> lut4;  // per kind; meaning beside each closed form
 };
 const Calibration& ice40_calibration();
+const Calibration& xcup_calibration();
+const Calibration& calibration(Family f);
 
 struct StageDef {
   StageKind kind;
@@ -79,6 +90,9 @@ void expand(const StageGraph& g, const Folding& f, std::vector<StageShape>& out)
 // that would leave a block less than a quarter full, and memories of a few words. rtl marks the others.
 enum class Memory { constants, writable };
 std::int64_t ice40_brams(std::int64_t depth, std::int64_t width, Memory kind);
+// The same by family. xcup: blocks of 18 kbit (512x36, 1024x18, 2048x9, 4096x4, 8192x2, 16384x1); memories of at most
+// 64 words or 2 kbit become LUT RAM, constants below a quarter of a block become logic.
+std::int64_t brams(Family f, std::int64_t depth, std::int64_t width, Memory kind);
 int bits_for(std::int64_t n);  // of a counter that holds 0..n-1; at least 1
 
 }  // namespace tandem::plan

@@ -89,7 +89,7 @@ struct Module {
 // ---- the emitter --------------------------------------------------------------------------------
 class Emitter {
  public:
-  Emitter(const StageGraph& g, const StageShape& s, std::string name) : g_(g), s_(s), name_(std::move(name)) {
+  Emitter(const StageGraph& g, const StageShape& s, std::string name, plan::Family family) : g_(g), s_(s), name_(std::move(name)), family_(family) {
     f_.set("NAME", name_)
         .set("IW", s.lanes_in * s.bits_in)
         .set("IH", s.lanes_in * s.bits_in - 1)
@@ -123,6 +123,7 @@ class Emitter {
   const StageGraph& g_;
   const StageShape& s_;
   std::string name_;
+  plan::Family family_;
   Fill f_;
   Module m_;
 
@@ -187,8 +188,11 @@ class Emitter {
     m_.body += ");\n";
   }
 
-  static std::string_view block(I depth, I width, plan::Memory kind) {
-    if (plan::ice40_brams(depth, width, kind) == 0) return "";
+  std::string_view block(I depth, I width, plan::Memory kind) const {
+    if (plan::brams(family_, depth, width, kind) == 0) {
+      if (family_ == plan::Family::ice40) return "";
+      return kind == plan::Memory::constants ? "(* rom_style = \"logic\" *) " : "(* ram_style = \"distributed\" *) ";
+    }
     return kind == plan::Memory::constants ? "(* rom_style = \"block\" *) " : "(* ram_style = \"block\" *) ";
   }
   // A memory that yosys maps to block RAM: synchronous read under `enable`.
@@ -1225,7 +1229,7 @@ std::vector<std::string> Design::names(std::string_view suffix) const {
   return r;
 }
 
-Design generate(const StageGraph& g, const plan::Folding& f, std::string_view prefix) {
+Design generate(const StageGraph& g, const plan::Folding& f, std::string_view prefix, plan::Family family) {
   TANDEM_CHECK(plan::identifier(prefix) == prefix, "prefix '{}' is no identifier", prefix);
   check_folding(g, f);
   Design d;
@@ -1240,7 +1244,7 @@ Design generate(const StageGraph& g, const plan::Folding& f, std::string_view pr
   for (std::size_t i = 0; i < d.stages.size(); ++i) {
     const StageShape& s = d.stages[i];
     d.modules.push_back(fmt::format("{}_{:02}_{}", prefix, i, stage_def(s.kind).name));
-    modules.push_back(Emitter(g, s, d.modules.back()).emit());
+    modules.push_back(Emitter(g, s, d.modules.back(), family).emit());
   }
 
   // The top: one wire bundle per stream.

@@ -29,7 +29,9 @@ struct Design {
   std::string hash;             // of everything generated, in every header
   std::vector<std::string> names(std::string_view suffix) const;  // file names that end so
 };
-// Deterministic: the same graph, folding and prefix give the same bytes. `prefix` is an identifier.
-Design generate(const plan::StageGraph& g, const plan::Folding& f, std::string_view prefix = "net");
+// Deterministic: the same graph, folding, prefix and family give the same bytes. `prefix` is an identifier. The family
+// decides which memories are marked as block RAM (plan::brams) and nothing else.
+Design generate(const plan::StageGraph& g, const plan::Folding& f, std::string_view prefix = "net",
+                plan::Family family = plan::Family::ice40);
 
 }  // namespace tandem::rtl

@@ -80,6 +80,58 @@ SynthResult synth_ice40(const WorkFolder& work, const std::vector<std::string>& 
   return r;
 }
 
+std::int64_t xcup_memory_luts(std::string_view cell) {
+  static constexpr std::pair<std::string_view, std::int64_t> kLuts[] = {
+      {"SRL16E", 1},    {"SRLC32E", 1},   {"RAM16X1D", 2},  {"RAM16X1S", 1},   {"RAM32X1S", 1},  {"RAM32X1D", 2},   {"RAM64X1S", 1},
+      {"RAM64X1D", 2},  {"RAM128X1S", 2}, {"RAM128X1D", 4}, {"RAM256X1S", 4},  {"RAM256X1D", 8}, {"RAM512X1S", 8},  {"RAM32M", 4},
+      {"RAM64M", 4},    {"RAM32M16", 8},  {"RAM64M8", 8},   {"RAM16X1S_1", 1}, {"RAM32X16DR8", 8}, {"RAM64X8SW", 8}};
+  for (const auto& [name, n] : kLuts)
+    if (name == cell) return n;
+  return 0;
+}
+
+XcupResult synth_xcup(const WorkFolder& work, const std::vector<std::string>& files, const std::vector<std::string>& modules,
+                      const SynthOptions& o, const Cancel& cancel) {
+  for (const auto& f : o.support) require_safe_name(f);
+  // The top only keeps the modules: nothing is connected, nothing is flattened.
+  std::string top = fmt::format("module {} ();\n", o.top);
+  for (std::size_t i = 0; i < modules.size(); ++i) {
+    require_identifier(modules[i]);
+    top += fmt::format("  (* keep *) {} u{} ();\n", modules[i], i);
+  }
+  work.put("keep_top.v", top + "endmodule\n");
+  std::string script = read_files(files, o.top) + "read_verilog -sv keep_top.v\n";
+  script += fmt::format("synth_xilinx -family xcup -noiopad -noclkbuf {}-top {}\ntee -q -o stat.json stat -json\n", o.dsp ? "" : "-nodsp ", o.top);
+  forget(work, "stat.json");
+  XcupResult r;
+  r.tool = "yosys " + find("yosys").version;
+  r.run = run_script(work, "synth.ys", script, o.seconds, o.trust, cancel);
+  if (!r.run.ok()) throw tool_failed(r.tool, r.run, "the design was refused");
+  const std::string stat = work.get("stat.json");
+  const Config found = Config::parse(stat, "stat.json").at("modules");
+  for (const std::string& name : modules) {
+    const auto m = found.find("\\" + name);
+    if (!m) throw Error(Exit::limit, fmt::format("{} left no cells of module {}", r.tool, name)).fix("look for a full disk or a lack of memory");
+    XcupCells& c = r.modules[name];
+    if (m->at("num_cells").as<std::int64_t>() == 0) continue;
+    for (const auto& [type, count] : m->at("num_cells_by_type").entries()) {
+      const std::int64_t n = count.as<std::int64_t>();
+      c.all[type] = n;
+      if (type.size() == 4 && type.starts_with("LUT") && type[3] >= '1' && type[3] <= '6') c.lut += n;
+      else if (const std::int64_t l = xcup_memory_luts(type)) c.lut += l * n, c.lut_memory += l * n;
+      else if (type == "FDRE" || type == "FDSE" || type == "FDCE" || type == "FDPE") c.ff += n;
+      else if (type == "CARRY4" || type == "CARRY8") c.carry += n;
+      else if (type == "RAMB18E2") c.bram18 += n;
+      else if (type == "RAMB36E2") c.bram18 += 2 * n;
+      else if (type == "DSP48E2") c.dsp += n;
+      else if (type == "INV") c.inv += n;
+      else if (!type.starts_with("MUXF"))
+        throw Error(Exit::bad_input, fmt::format("{}: module {} holds {} cells of type {} that are not counted for xcup", r.tool, name, n, printable(type)));
+    }
+  }
+  return r;
+}
+
 CheckResult check_verilog(const WorkFolder& work, const std::vector<std::string>& files, const std::string& top, Trust trust, const Cancel& cancel) {
   std::string script = read_files(files, top);
   script += fmt::format("hierarchy -check -top {}\nproc\nflatten\ntee -q -o check.txt check\ntee -q -o stat.json stat -json\n", top);

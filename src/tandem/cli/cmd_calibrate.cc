@@ -1,0 +1,69 @@
+#include <memory>
+
+#include "tandem/base/progress.h"
+#include "tandem/cli/command.h"
+#include "tandem/flow/calibrate.h"
+#include "tandem/hardware/target.h"
+
+namespace tandem::cli {
+namespace {
+
+Run setup(Options& o) {
+  struct Args {
+    std::string target = "xcup";
+    std::int64_t networks = 40;
+  };
+  auto a = std::make_shared<Args>();
+  o.option("--target", a->target, "Device whose family is calibrated (default xcup)");
+  o.option("--networks", a->networks, "How many random networks (default 40)");
+  return [a](Context& c) {
+    if (a->networks < 1 || a->networks > 10000) throw bad_input("--networks is {}", a->networks).expected("1 to 10000");
+    const plan::Family family = plan::family_of(hardware::find_target(a->target).family);
+    std::vector<flow::StageSample> samples;
+    std::string tool;
+    constexpr std::int64_t kGroup = 10;
+    Progress progress("calibrate", static_cast<std::uint64_t>(a->networks));
+    for (std::int64_t i = 0; i < a->networks; i += kGroup) {
+      const std::int64_t n = std::min(kGroup, a->networks - i);
+      for (auto& s : flow::sample_stages(family, c.seed, i, n, &tool, *c.cancel)) samples.push_back(s);
+      progress.update(static_cast<std::uint64_t>(i + n), fmt::format("{} stages", samples.size()));
+    }
+    progress.finish();
+    flow::CalibrationFit f = flow::fit(samples, plan::calibration(family));
+    f.tool = tool;
+    if (c.json) {
+      JsonWriter j;
+      j.object().field("target", a->target).field("tool", f.tool).field("networks", a->networks).field("seed", c.seed).field("stages", f.samples).field("bram_differs", f.bram_differs);
+      j.key("kinds").array();
+      for (const flow::KindFit& k : f.kinds)
+        j.object().field("kind", plan::stage_def(k.kind).name).field("samples", k.samples).field("median_error", k.median_error).field("largest_error", k.largest_error)
+            .field("coefficients", std::vector<double>(k.coefficients.begin(), k.coefficients.end())).end();
+      c.print(j.end().end());
+    } else {
+      c.print(flow::rows_text(f));
+      c.print(fmt::format("{} stages of {} networks, seed {}, {}; block RAMs differ from the rule in {}\n", f.samples, a->networks, c.seed, f.tool, f.bram_differs));
+    }
+    return Exit::done;
+  };
+}
+
+}  // namespace
+
+extern const Command cmd_calibrate;
+const Command cmd_calibrate{
+    .name = "calibrate",
+    .group = "Trust",
+    .summary = "Fit the closed forms of LUTs to this machine's yosys",
+    .description = "Random networks are folded and generated, every distinct stage is synthesised alone, and the coefficients of the closed forms are "
+                   "fitted to the counts (least squares of relative errors, none negative). Prints the rows of plan/calibration.cc with their errors: "
+                   "how far `build` may be off before synthesis.",
+    .examples = {{"tandem calibrate --target up5k --networks 1", "yosys"}, {"tandem calibrate --target xcup --networks 1 --json", "yosys"}},
+    .setup = setup,
+    .schema = R"({
+  "$schema": "https://json-schema.org/draft/2020-12/schema",
+  "type": "object", "required": ["target", "tool", "networks", "seed", "stages", "bram_differs", "kinds"],
+  "properties": {"kinds": {"type": "array", "items": {"type": "object", "required": ["kind", "samples", "median_error", "largest_error", "coefficients"]}}}
+}
+)"};
+
+}  // namespace tandem::cli

@@ -1,0 +1,242 @@
+#include "tandem/flow/calibrate.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "tandem/base/rng.h"
+#include "tandem/flow/synthesis.h"
+#include "tandem/ir/exact.h"
+#include "tandem/ir/op.h"
+#include "tandem/tool/work.h"
+
+namespace tandem::flow {
+namespace {
+using I = std::int64_t;
+using ir::ValueId;
+
+// A network of quantised layers with random shapes and widths.
+struct Maker {
+  Rng r;
+  ir::Graph g;
+  ValueId x = 0;
+  Shape shape;  // of x, batch included
+  bool is_signed = false;
+
+  explicit Maker(Rng rng) : r(rng) {}
+
+  ValueId constant(Shape s, const std::vector<float>& v) { return g.add_constant(g.unique_name("c"), Tensor::of<float>(s, v)); }
+  ValueId scalar(double v) { return constant({}, {static_cast<float>(v)}); }
+  ValueId quant(ValueId v, double scale, I bits, bool sign, bool narrow) {
+    return g.add_node("Quant", {v, scalar(scale), scalar(0), scalar(static_cast<double>(bits))},
+                      {{"signed", I(sign)}, {"narrow", I(narrow)}, {"rounding_mode", std::string("ROUND")}}, "", "qonnx.custom_op.general");
+  }
+  ValueId weights(Shape s, I bits) {
+    std::vector<float> w(static_cast<std::size_t>(element_count(s)));
+    const I most = bits == 1 ? 1 : (I(1) << (bits - 1)) - 1;
+    for (float& v : w) v = static_cast<float>(r.range(-most, most));
+    return quant(constant(s, w), 1, bits, true, bits > 1);
+  }
+  // Behind a contraction of `terms` products: codes spread over the range that occurs.
+  void requantise(I terms, I channels) {
+    const I bits = r.range(1, 8);
+    is_signed = bits > 1 && r.chance(0.4);
+    const double reach = std::sqrt(static_cast<double>(terms)) * 8;
+    if (r.chance(0.6)) {  // an offset per channel, as a batch normalisation leaves
+      std::vector<float> b(static_cast<std::size_t>(channels));
+      for (float& v : b) v = static_cast<float>(r.range(-20, 20)) / 4;
+      Shape s(shape.size(), 1);
+      s[1] = channels;
+      x = g.add_node("Add", {x, constant(s, b)});
+    }
+    x = quant(x, std::ldexp(1.0, static_cast<int>(std::lround(std::log2(reach / std::ldexp(1.0, static_cast<int>(bits)))))), bits, is_signed && bits > 1, false);
+  }
+  void conv(bool depthwise) {
+    const I c = shape[1], k = std::min<I>(r.range(1, 3), std::min(shape[2], shape[3])), m = depthwise ? c : r.range(1, 12), pad = k > 1 && r.chance(0.5) ? 1 : 0;
+    const I stride = r.chance(0.25) ? 2 : 1;
+    x = g.add_node("Conv", {x, weights({m, depthwise ? 1 : c, k, k}, r.range(1, 6))},
+                   {{"pads", std::vector<I>{pad, pad, pad, pad}}, {"strides", std::vector<I>{stride, stride}}, {"group", depthwise ? c : I(1)}});
+    shape = {1, m, (shape[2] + 2 * pad - k) / stride + 1, (shape[3] + 2 * pad - k) / stride + 1};
+    requantise((depthwise ? 1 : c) * k * k, m);
+  }
+  void pool() {
+    if (shape[2] < 2 || shape[3] < 2) return;
+    x = g.add_node(r.chance(0.7) ? "MaxPool" : "AveragePool", {x}, {{"kernel_shape", std::vector<I>{2, 2}}, {"strides", std::vector<I>{2, 2}}});
+    shape = {1, shape[1], shape[2] / 2, shape[3] / 2};
+    x = quant(x, 1, r.range(2, 6), is_signed, false);
+  }
+  void skip() {
+    const ValueId a = quant(x, 2, r.range(2, 5), is_signed, false), b = quant(x, 1, r.range(2, 5), is_signed, false);
+    x = quant(g.add_node("Add", {a, b}), 2, r.range(2, 6), is_signed, false);
+  }
+  void dense(I m) {
+    x = g.add_node("MatMul", {x, weights({shape[1], m}, r.range(1, 6))});
+    const I terms = shape[1];
+    shape = {1, m};
+    requantise(terms, m);
+  }
+
+  void run() {
+    const bool image = r.chance(0.6);
+    shape = image ? Shape{1, r.range(1, 8), r.range(3, 12), r.range(3, 12)} : Shape{1, I(4) << r.range(1, 6)};
+    x = g.add_input("x", DType::f32, ir::dims_of(shape));
+    is_signed = r.chance(0.5);
+    x = quant(x, 1, r.range(2, 8), is_signed, false);
+    if (image) {
+      const I layers = r.range(1, 3);
+      for (I i = 0; i < layers; ++i) {
+        const double u = r.uniform();
+        if (u < 0.5) conv(false);
+        else if (u < 0.65) conv(true);
+        else if (u < 0.85) pool();
+        else skip();
+      }
+      if (r.chance(0.6)) {
+        x = g.add_node("Flatten", {x});
+        shape = {1, shape[1] * shape[2] * shape[3]};
+        if (shape[1] <= 400) dense(r.range(2, 16));
+      }
+    } else {
+      const I layers = r.range(1, 3);
+      for (I i = 0; i < layers; ++i) dense(I(2) << r.range(0, 5));
+    }
+    if (shape.size() == 2 && shape[1] > 1 && r.chance(0.3)) x = g.add_node("ArgMax", {x}, {{"axis", I(1)}, {"keepdims", I(0)}});
+    g.outputs = {x};
+    ir::infer_shapes(g);
+  }
+};
+
+plan::Folding random_folding(const plan::StageGraph& g, Rng r) {
+  plan::Folding f = plan::smallest_folding(g);
+  auto divisor = [&](I n) {
+    std::vector<I> d;
+    for (I i = 1; i <= std::min<I>(n, 16); ++i)
+      if (n % i == 0) d.push_back(i);
+    return r.pick(d);
+  };
+  for (std::size_t i = 0; i < f.of.size(); ++i) {
+    const plan::Layer& l = g.layers[i];
+    if (l.kind == plan::LayerKind::dense) {
+      f.of[i].pe = divisor(l.mh);
+      f.of[i].simd = divisor(l.window ? l.window->c : l.mw);
+      while (f.of[i].pe * f.of[i].simd > 32) (f.of[i].pe > f.of[i].simd ? f.of[i].pe : f.of[i].simd) = 1;
+    }
+    if (l.kind == plan::LayerKind::depthwise || l.kind == plan::LayerKind::pool) f.of[i].pe = divisor(l.mh);
+  }
+  return f;
+}
+
+}  // namespace
+
+CalibrationFit fit(const std::vector<StageSample>& samples, const plan::Calibration& start) {
+  CalibrationFit r;
+  r.family = start.family;
+  r.samples = static_cast<I>(samples.size());
+  for (const StageSample& s : samples) r.bram_differs += plan::stage_def(s.shape.kind).cost(s.shape, start).bram != s.bram;
+  for (const plan::StageDef& def : plan::all_stages()) {
+    const std::size_t at = static_cast<std::size_t>(def.kind);
+    KindFit k;
+    k.kind = def.kind;
+    k.coefficients = start.lut4[at];
+    // A closed form is linear in its coefficients: its value for a unit vector is the regressor.
+    std::vector<std::array<double, 6>> rows;
+    std::vector<double> lut;
+    for (const StageSample& s : samples) {
+      if (s.shape.kind != def.kind) continue;
+      std::array<double, 6> row{};
+      for (std::size_t j = 0; j < 6; ++j) {
+        plan::Calibration unit = start;
+        unit.lut4 = {};
+        unit.lut4[at][j] = 1;
+        row[j] = def.cost(s.shape, unit).lut4;
+      }
+      rows.push_back(row);
+      lut.push_back(s.lut);
+    }
+    k.samples = static_cast<I>(rows.size());
+    if (!rows.empty()) {
+      double n[6][6] = {}, b[6] = {};
+      for (std::size_t i = 0; i < rows.size(); ++i) {
+        const double w = 1 / std::pow(std::max(lut[i], 8.0), 2);
+        for (int p = 0; p < 6; ++p) {
+          b[p] += w * rows[i][static_cast<std::size_t>(p)] * lut[i];
+          for (int q = 0; q < 6; ++q) n[p][q] += w * rows[i][static_cast<std::size_t>(p)] * rows[i][static_cast<std::size_t>(q)];
+        }
+      }
+      std::array<double, 6> c{};
+      for (int turn = 0; turn < 20000; ++turn)
+        for (int p = 0; p < 6; ++p) {
+          if (n[p][p] == 0) continue;
+          double rest = b[p];
+          for (int q = 0; q < 6; ++q)
+            if (q != p) rest -= n[p][q] * c[static_cast<std::size_t>(q)];
+          c[static_cast<std::size_t>(p)] = std::max(0.0, rest / n[p][p]);
+        }
+      k.coefficients = c;
+      std::vector<double> errors;
+      for (std::size_t i = 0; i < rows.size(); ++i) {
+        double y = 0;
+        for (std::size_t j = 0; j < 6; ++j) y += c[j] * rows[i][j];
+        errors.push_back(std::abs(y - lut[i]) / std::max(lut[i], 8.0));
+      }
+      std::sort(errors.begin(), errors.end());
+      k.median_error = errors[errors.size() / 2];
+      k.largest_error = errors.back();
+    }
+    r.kinds.push_back(k);
+  }
+  return r;
+}
+
+std::vector<StageSample> sample_stages(plan::Family family, std::uint64_t seed, I first, I count, std::string* tool, const Cancel& cancel) {
+  rtl::Design all;
+  all.top = "calibration";
+  for (I i = first; i < first + count; ++i) {
+    const Rng r(seed, fmt::format("calibrate {}", i));
+    Maker m(r.fork("net"));
+    m.run();
+    plan::StageGraph g;
+    try {
+      g = plan::stages_from(ir::lower_exact(m.g, 64), "calibration");
+    } catch (const Error& e) {
+      if (e.code() != Exit::no) throw;
+      continue;  // a network that hardware refuses
+    }
+    rtl::Design d = rtl::generate(g, random_folding(g, r.fork("folding")), fmt::format("n{}", i), family);
+    all.stages.insert(all.stages.end(), d.stages.begin(), d.stages.end());
+    all.modules.insert(all.modules.end(), d.modules.begin(), d.modules.end());
+    for (rtl::File& f : d.files) all.files.push_back(std::move(f));
+  }
+  std::vector<StageSample> r;
+  if (family == plan::Family::xcup) {
+    StageSynthesisParams p;
+    p.dsp = false;
+    const StageSynthesis s = synthesise_stages(all, p, cancel);
+    if (tool) *tool = s.tool;
+    for (std::size_t i = 0; i < all.stages.size(); ++i)
+      r.push_back({all.stages[i], static_cast<double>(s.stages[i].cells.lut), static_cast<double>(s.stages[i].cells.bram18)});
+    return r;
+  }
+  const tool::WorkFolder work;
+  for (const rtl::File& f : all.files) work.put(f.name, f.text);
+  for (std::size_t i = 0; i < all.stages.size(); ++i) {
+    tool::SynthOptions o;
+    o.top = all.modules[i];
+    const tool::SynthResult s = tool::synth_ice40(work, {o.top + ".v"}, o, cancel);
+    if (tool) *tool = s.tool;
+    r.push_back({all.stages[i], static_cast<double>(s.cells.lut4), static_cast<double>(s.cells.bram)});
+  }
+  return r;
+}
+
+std::string rows_text(const CalibrationFit& f) {
+  std::string t;
+  for (const KindFit& k : f.kinds) {
+    std::string row;
+    for (double c : k.coefficients) row += fmt::format("{}{:.3g}", row.empty() ? "" : ", ", c);
+    t += fmt::format("{{{}}},{:<{}}// {}: {} stages, median error {:.0f} %, largest {:.0f} %\n", row, "", row.size() < 44 ? 44 - row.size() : 1,
+                     plan::stage_def(k.kind).name, k.samples, k.median_error * 100, k.largest_error * 100);
+  }
+  return t;
+}
+
+}  // namespace tandem::flow

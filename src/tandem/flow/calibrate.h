@@ -1,0 +1,43 @@
+// Fits the closed forms of LUTs (plan/calibration.cc) to yosys runs of generated stages. Random small networks are
+// lowered, folded at random and generated; every distinct stage is synthesised for itself.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tandem/base/cancel.h"
+#include "tandem/plan/stages.h"
+
+namespace tandem::flow {
+
+struct StageSample {
+  plan::StageShape shape;
+  double lut = 0, bram = 0;  // synthesised, multipliers in logic
+};
+struct KindFit {
+  plan::StageKind kind{};
+  std::int64_t samples = 0;
+  std::array<double, 6> coefficients{};
+  double median_error = 0, largest_error = 0;  // |closed form - synthesised| / max(synthesised, 8)
+};
+struct CalibrationFit {
+  plan::Family family{};
+  std::int64_t samples = 0, bram_differs = 0;  // stages whose block RAMs differ from the rule
+  std::vector<KindFit> kinds;                  // one per kind, in their order; no samples: the coefficients given
+  std::string tool;
+};
+// Coefficients >= 0 that minimise the sum of squared relative errors, kind by kind (coordinate descent on the normal
+// equations: six unknowns). Kinds without samples keep those of `start`.
+CalibrationFit fit(const std::vector<StageSample>& samples, const plan::Calibration& start);
+
+// Networks `first` to `first + count - 1` of a seed. Deterministic.
+std::vector<StageSample> sample_stages(plan::Family family, std::uint64_t seed, std::int64_t first, std::int64_t count,
+                                       std::string* tool = nullptr, const Cancel& cancel = Cancel::never());
+
+// Rows as they stand in plan/calibration.cc.
+std::string rows_text(const CalibrationFit& f);
+
+}  // namespace tandem::flow
