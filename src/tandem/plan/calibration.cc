@@ -57,7 +57,7 @@ const Calibration& xcup_calibration() {
           {5, 0.996, 0, 0, 0, 0},                // skid
           {3.21, 0.54, 0, 0, 0, 0},              // convert
           {1.49, 0.584, 2.02, 0, 0, 0},          // argmax
-          {1.2, 2, 1.5, 1, 0.2, 4},              // rescale
+          {1.92, 0.724, 1.43, 0, 0.14, 7.6},     // rescale
       }}};
   return c;
 }

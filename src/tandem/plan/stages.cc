@@ -96,8 +96,10 @@ Cost rescale_cost(const StageShape& s, C c) {
   const double rest = a[4] * logic + a[5] * counter(per_lane);
   if (s.serial) return {a[2] * lanes * (x + s.sum_bits + s.factor_bits / 2.0) + rest, ram, 0, 0};
   const double product = a[per_lane > 1 ? 0 : 1] * lanes * x * s.factor_bits;  // a constant factor keeps its ones only
-  const bool dsp = s.factor_bits + s.bits_in >= c.dsp_bits;
-  const double pieces = lanes * static_cast<double>(((static_cast<I>(x) + 15) / 16) * ((s.factor_bits + 15) / 16));
+  // yosys builds a constant factor from adders; of others one block takes 16 x 16 (iCE40) or 27 x 18 bits (DSP48E2).
+  const bool dsp = per_lane > 1 && s.factor_bits + s.bits_in >= c.dsp_bits;
+  const I wide = c.family == Family::ice40 ? 16 : 27, narrow = c.family == Family::ice40 ? 16 : 18;
+  const double pieces = lanes * static_cast<double>(((static_cast<I>(x) + wide - 1) / wide) * ((s.factor_bits + narrow - 1) / narrow));
   return {product + rest, ram, dsp ? pieces : 0.0, dsp ? product : 0.0};
 }
 Cost payload_cost(const StageShape& s, C c) {
