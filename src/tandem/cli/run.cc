@@ -16,6 +16,7 @@
 #include "tandem/base/nearest.h"
 #include "tandem/base/parallel.h"
 #include "tandem/cli/command.h"
+#include "tandem/flow/explore.h"
 #include "tandem/cli/topics.h"
 
 namespace tandem::cli {
@@ -203,6 +204,8 @@ Typed split(const std::vector<std::string>& args) {
 }
 
 int run(const std::vector<std::string>& args, Context& context) {
+  // Not for people: what `explore` runs in its children.
+  if (args.size() == 1 && args[0] == "explore-worker") return flow::explore_worker();
   Typed typed = split(args);
   const auto given = [&](const char* a) { return std::find(typed.rest.begin(), typed.rest.end(), a) != typed.rest.end(); };
   if (typed.command.empty()) {

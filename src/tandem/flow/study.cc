@@ -485,9 +485,10 @@ std::vector<search::MetricInfo> StudyEnvironment::metrics() const { return study
 
 std::string StudyEnvironment::recipe(const Point& p, int fidelity) const {
   const std::string epochs = std::to_string(fidelity == kSearch ? s_.epochs_search : s_.epochs_front);
-  Config c = s_.train->with("train.epochs", epochs);
-  if (!c.at("train").has("threads")) c = c.with("train.threads", "1");
-  return expand(c, s_.space, p);
+  // `with` counts from the root of the study's file.
+  Config c = s_.train->with("train.train.epochs", epochs);
+  if (!c.at("train").at("train").has("threads")) c = c.with("train.train.threads", "1");
+  return expand(c.at("train"), s_.space, p);
 }
 
 std::string StudyEnvironment::group(const Point& p, int fidelity) const {

@@ -1,0 +1,68 @@
+// `tandem explore` as users run it: the same study whatever the number of workers and however often it is killed.
+#include <gtest/gtest.h>
+
+#include <charconv>
+
+#include "tandem/base/rng.h"
+#include "tandem_run.h"
+
+namespace tandem::shell {
+namespace {
+
+std::string whole(const fs::path& folder) { return read_file(folder / "front.json") + read_file(folder / "trials.csv"); }
+
+TEST(Explore, EqualForAnyNumberOfWorkers) {
+  Examples f;
+  for (int jobs : {1, 2, 4}) {
+    const Result r = f.run(fmt::format("tandem explore examples/explore-folding.yaml --out j{0} --jobs {0}", jobs));
+    ASSERT_EQ(r.code, 0) << r.err;
+  }
+  EXPECT_EQ(whole(f.path / "j1"), whole(f.path / "j2"));
+  EXPECT_EQ(whole(f.path / "j1"), whole(f.path / "j4"));
+  EXPECT_NE(whole(f.path / "j1").find("\"s00_conv1.pe\""), std::string::npos);
+}
+
+// TANDEM_KILLS sets how many; each at a random moment of the study, which is resumed until it ends.
+TEST(Explore, KilledAndResumedEqualsUndisturbed) {
+  Examples f;
+  const std::string study = "examples/explore-folding.yaml";
+  ASSERT_EQ(f.run("tandem explore " + study + " --out calm").code, 0);
+  const std::string calm = whole(f.path / "calm");
+  const char* wanted = std::getenv("TANDEM_KILLS");
+  std::int64_t kills = 12;
+  if (wanted) std::from_chars(wanted, wanted + std::string_view(wanted).size(), kills);
+  Rng r(7, "kills");
+  std::int64_t killed = 0, studies = 0;
+  for (std::int64_t tries = 0; killed < kills; ++tries) {
+    ASSERT_LT(tries, 20 * kills + 100) << "the study ends before it can be killed";
+    const std::string folder = fmt::format("storm{}", studies);
+    // Killed before there is a store: begun anew, as a user would.
+    const bool begun = fs::exists(f.path / folder / "study.db");
+    const Result x = f.run(fmt::format("timeout -s KILL {:.3f} tandem explore {} --out {} {}", 0.005 + 0.12 * r.uniform(), study, folder, begun ? "--resume" : "--force"));
+    if (x.code == 137 || x.code == 128 + 9) {
+      ++killed;
+      continue;
+    }
+    ASSERT_EQ(x.code, 0) << x.err;
+    EXPECT_EQ(whole(f.path / folder), calm);
+    ++studies;
+  }
+  const std::string folder = fmt::format("storm{}", studies);
+  if (fs::exists(f.path / folder / "study.db")) {
+    const Result x = f.run(fmt::format("tandem explore {} --out {} --resume", study, folder));
+    ASSERT_EQ(x.code, 0) << x.err;
+    EXPECT_EQ(whole(f.path / folder), calm);
+  }
+}
+
+TEST(Explore, AnImpossibleWishNamesWhatConflicts) {
+  Examples f;
+  ASSERT_EQ(f.run("sed 's/lut4: \"<= 4400\"/lut4: \"<= 10\", cycles: \"<= 100000\"/' examples/explore-folding.yaml > examples/no.yaml").code, 0);
+  const Result r = f.run("tandem explore examples/no.yaml --out none");
+  EXPECT_EQ(r.code, 1);
+  EXPECT_HAS(r.out + r.err, "lut4 <= 10");
+  EXPECT_EQ((r.out + r.err).find("cycles <= 100000"), std::string::npos) << r.out << r.err;
+}
+
+}  // namespace
+}  // namespace tandem::shell
