@@ -55,6 +55,18 @@ TEST(Explore, KilledAndResumedEqualsUndisturbed) {
   }
 }
 
+TEST(Explore, TheReportShowsEveryTrial) {
+  Examples f;
+  ASSERT_EQ(f.run("tandem explore examples/explore-folding.yaml --out found").code, 0);
+  ASSERT_EQ(f.run("tandem report found").code, 0);
+  const std::string page = read_file(f.path / "found" / "report.html");
+  EXPECT_HAS(page, "Content-Security-Policy");
+  EXPECT_HAS(page, "s03_dense.simd");
+  EXPECT_HAS(page, "<svg");
+  EXPECT_EQ(f.run("tandem report found").code, 2);  // it exists
+  EXPECT_EQ(f.run("head -c 3000 found/study.db > cut.db && mv cut.db found/study.db && tandem report found --force").code, 2);
+}
+
 TEST(Explore, AnImpossibleWishNamesWhatConflicts) {
   Examples f;
   ASSERT_EQ(f.run("sed 's/lut4: \"<= 4400\"/lut4: \"<= 10\", cycles: \"<= 100000\"/' examples/explore-folding.yaml > examples/no.yaml").code, 0);

@@ -11,7 +11,7 @@ namespace {
 Run setup(Options& o) {
   struct Args { std::string folder; };
   auto a = std::make_shared<Args>();
-  o.argument("FOLDER", a->folder, "A folder written by `tandem build`");
+  o.argument("FOLDER", a->folder, "A folder written by `tandem build` or `tandem explore`");
   return [a](Context& c) {
     const std::filesystem::path out = c.out.empty() ? std::filesystem::path(a->folder) / "report.html" : std::filesystem::path(c.out);
     if (!c.force && std::filesystem::exists(out)) throw bad_input("the file exists").at(out.string()).fix("another --out, or --force");
@@ -29,9 +29,10 @@ extern const Command cmd_report;
 const Command cmd_report{
     .name = "report",
     .group = "Hardware",
-    .summary = "One HTML page about a built design",
+    .summary = "One HTML page about a built design or a study",
     .description = "Writes one self-contained HTML file: folding balance, resources against the part's budget, estimates against what was found, "
-                   "layer table, verification, every figure with its source, and the files with their sums. It asks nothing of any server, prints, "
+                   "layer table, verification, every figure with its source, and the files with their sums. Of a study: the front, how the search "
+                   "converged, what each parameter explains, every trial. The page asks nothing of any server, prints, "
                    "and its charts can be saved as SVG and CSV. Without --out it is written into the folder as report.html.",
     .examples = {{"tandem report design --out design.html --force", "verilator"}, {"tandem report design --force --json", "verilator"}},
     .setup = setup,

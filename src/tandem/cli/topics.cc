@@ -63,7 +63,7 @@ guessed. `tandem ops` lists them all, `tandem doctor MODEL` names every unknown 
 the first.
 
 Remedies: export again with simpler operators (many exporters decompose activations), simplify the graph with
-the tool that made it, or add the operator (docs/book/adding-an-operator.md).
+the tool that made it, or add the operator: one literal in src/tandem/ir/ops.
 )", {"is not known"}},
       {"models", "Which model files are read",
        R"(ONNX and QONNX, opsets 1 to 22. Refused by name: sub-graphs (If, Loop, Scan), local functions, sparse tensors,
@@ -71,7 +71,7 @@ sequences and maps, QONNX Trunc. Weights in other files are read only from regul
 of the model, reached without symbolic links: a model file that someone sent must not read other files.
 
 A truncated or inconsistent file is answered with the node or tensor at which it breaks. A PyTorch
-checkpoint (.pt) is a program and is never read: export to ONNX (docs/book/own-model.md).
+checkpoint (.pt) is a program and is never read: export it with torch.onnx.export.
 )", {"truncated", "sub-graph", "without symbolic links", "local function"}},
       {"arrays", "Which arrays are read",
        R"(.npz with arrays under the names of the model's inputs, or a single array (.npz or .npy) for a model with one

@@ -5,7 +5,9 @@
 #include "tandem/base/config.h"
 #include "tandem/base/file.h"
 #include "tandem/base/sha256.h"
+#include "tandem/flow/explore.h"
 #include "tandem/hardware/target.h"
+#include "tandem/report/study_page.h"
 
 namespace tandem::flow {
 namespace {
@@ -92,8 +94,9 @@ report::Design load_design(const fs::path& folder) {
 }
 
 std::string report_page(const fs::path& folder, const fs::path& page_folder) {
-  const report::Design d = load_design(folder);
   std::error_code none;
+  const bool study = fs::exists(folder / "study.db", none);
+  const report::Design d = study ? report::Design{} : load_design(folder);
   const fs::path way = fs::relative(fs::absolute(folder), fs::absolute(page_folder.empty() ? "." : page_folder), none);
   // Links only where the design lies beside or below the page, or the page below the design.
   std::string up;
@@ -104,7 +107,7 @@ std::string report_page(const fs::path& folder, const fs::path& page_folder) {
       if (p != ".." && p.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != p.npos) linked = false;
       up += p + "/";
     }
-  return report::design_page(d, linked, up);
+  return study ? report::study_page(load_study(folder), linked, up) : report::design_page(d, linked, up);
 }
 
 }  // namespace tandem::flow

@@ -11,7 +11,7 @@ namespace tandem::flow {
 // cut short or of another kind.
 report::Design load_design(const std::filesystem::path& folder);
 
-// The page of the design in `folder`, for a file in `page_folder` (links to the design's files are relative to it).
+// The page of the design, or of the study (explore.h), in `folder`, for a file in `page_folder` (links to the design's files are relative to it).
 std::string report_page(const std::filesystem::path& folder, const std::filesystem::path& page_folder);
 
 }  // namespace tandem::flow
