@@ -51,7 +51,7 @@ report::Design load_design(const fs::path& folder) {
     r.weight_bits = l.optional_or<int>("weight_bits", 0);
     r.bits = l.optional_or<int>("bits", 0);
     r.cycles = l.optional_or<std::int64_t>("cycles", 0);
-    r.lut4 = l.optional_or<double>("lut4_estimated", 0);
+    r.lut4 = l.required<double>("lut_estimated");
     r.bram = l.optional_or<double>("bram_estimated", 0);
     r.dsp = l.optional_or<double>("dsp_estimated", 0);
     d.layers.push_back(std::move(r));

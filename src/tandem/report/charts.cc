@@ -303,9 +303,9 @@ Chart draw(const Ratios& c) {
     if (!ok(q)) { ++bad; continue; }
     const double f = q.estimate / q.actual;
     largest = std::max({largest, f, 1 / f});
-    label = std::max(label, text_width(printable(q.name)) + 12);
+    label = std::max(label, 1.15 * text_width(printable(q.name)) + 16);  // bold
   }
-  label = std::min(label, 150.0);
+  label = std::min(label, 170.0);
   constexpr double kRow = 38;
   const double h = kRow * static_cast<double>(c.ratios.size() - bad);
   Plot p{label, 10, kWidth - label - 20, h, {}, {}};
@@ -337,9 +337,9 @@ Chart draw(const Ratios& c) {
     s.text(label - 8, y + 4, fit(q.name, label - 10), "end", "tk strong");
     s.line(p.px_of(1), y, x, y, "stem");
     s.raw(marker(Fidelity::placed, x, y, 4.5));
-    const bool right = x + 10 + text_width(text) < kWidth;
+    const bool right = f >= 1 && x + 10 + text_width(text) < kWidth;  // away from the stem
     s.text(right ? x + 9 : x - 9, y + 4, text, right ? "start" : "end", "tk strong");
-    s.text(p.px_of(1), y + 18, fmt::format("{} {}, {} {}", number(q.estimate), to_string(q.estimated), number(q.actual), to_string(q.found)), "middle", "tk");
+    s.text(p.px_of(1), y + 18, fmt::format("{} {}, {} {}", number(q.estimate), to_string(q.estimated), number(q.actual), to_string(q.found)), "middle", "tk halo");
     s.end_mark();
     y += kRow;
   }

@@ -93,8 +93,8 @@ Chart shares(const Design& d) {
   Bars b;
   b.id = "lut-by-layer";
   b.title = "Where the logic goes";
-  b.summary = "Estimated LUT4 of each layer.";
-  b.unit = "LUT4";
+  b.summary = "Estimated LUTs of each layer.";
+  b.unit = "LUT";
   double all = 0;
   for (const DesignLayer& l : d.layers) all += l.lut4;
   for (const DesignLayer& l : d.layers) {
@@ -103,7 +103,7 @@ Chart shares(const Design& d) {
     x.value = std::round(l.lut4);
     x.text = number(x.value);
     x.row = layer_row(l);
-    x.tip = fmt::format("{}: {} LUT4, {:.0f} % of all; {} block RAMs, {} DSPs\nestimated", l.name, number(x.value), all > 0 ? 100 * l.lut4 / all : 0.0, number(l.bram), number(l.dsp));
+    x.tip = fmt::format("{}: {} LUTs, {:.0f} % of all; {} block RAMs, {} DSPs\nestimated", l.name, number(x.value), all > 0 ? 100 * l.lut4 / all : 0.0, number(l.bram), number(l.dsp));
     b.bars.push_back(std::move(x));
   }
   return draw(b);
@@ -151,7 +151,7 @@ Grid layers(const Design& d) {
   Grid g;
   g.columns = {{"layer"}, {"kind"}, {"shape", false, "channels x height x width, in and out"}, {"PE", true, "outputs computed at once"}, {"SIMD", true, "inputs of one output taken at once"},
                {"weights", true}, {"weight bits", true}, {"out bits", true}, {"MACs", true, "multiplications per frame"}, {"cycles", true, "per frame, exact"},
-               {"LUT4", true, "estimated"}, {"BRAM", true, "estimated"}, {"DSP", true, "estimated"}};
+               {"LUT", true, "estimated"}, {"BRAM", true, "estimated"}, {"DSP", true, "estimated"}};
   double macs = 0, weights = 0, lut = 0, bram = 0, dsp = 0;
   std::int64_t slowest = 0;
   for (const DesignLayer& l : d.layers) slowest = std::max(slowest, l.cycles);
@@ -224,7 +224,7 @@ std::string design_page(const Design& d, bool linked, std::string_view up, std::
   if (busy.table.rows.size() > 1) p.chart(busy);
 
   p.section("layers", "Layers");
-  p.table("layer-table", fmt::format("{} layers in the order of the stream. Cycles are exact, LUT4, BRAM and DSP estimated.", d.layers.size()), layers(d));
+  p.table("layer-table", fmt::format("{} layers in the order of the stream. Cycles are exact, LUT, BRAM and DSP estimated.", d.layers.size()), layers(d));
 
   p.section("figures", "Every figure and its source");
   p.table("metric-table", "A figure found in several ways appears once for each.", metrics(d));

@@ -65,7 +65,7 @@ details .scroll{max-height:340px;overflow:auto;margin-top:6px}
 table{border-collapse:collapse;width:100%;font-size:.88rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;color:var(--soft);padding:7px 10px;font-size:.88rem}
 th,td{padding:5px 10px;text-align:left;border-bottom:1px solid var(--grid);vertical-align:top}
-td{overflow-wrap:anywhere;min-width:4ch}td.r,th.r{text-align:right;white-space:nowrap;overflow-wrap:normal}
+td{overflow-wrap:break-word;max-width:48ch}td.r,th.r{text-align:right;white-space:nowrap;overflow-wrap:normal}
 th{font-weight:600;color:var(--soft);white-space:nowrap}
 thead th{position:sticky;top:0;background:var(--card);border-bottom:1px solid var(--axis)}
 tfoot td{font-weight:600;border-top:1px solid var(--axis)}
@@ -80,7 +80,7 @@ input[type=search]{font:inherit;font-size:.9rem;padding:4px 9px;border:1px solid
 #broken{display:none;background:var(--warn);color:var(--card);padding:6px 20px}
 footer{color:var(--soft);font-size:.85rem;padding-top:26px;padding-bottom:40px}
 text{fill:var(--text);font:12px system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans","DejaVu Sans",sans-serif}
-.tk{fill:var(--soft);font-size:11.5px}.lb{fill:var(--text);font-size:12px}.strong{fill:var(--text);font-weight:600}text.warn{fill:var(--warn);font-weight:600}
+.tk{fill:var(--soft);font-size:11.5px}.lb{fill:var(--text);font-size:12px}.halo{paint-order:stroke;stroke:var(--card);stroke-width:5px}.strong{fill:var(--text);font-weight:600}text.warn{fill:var(--warn);font-weight:600}
 .gt{fill:var(--c1);font-size:11.5px;font-weight:600;paint-order:stroke;stroke:var(--card);stroke-width:3px}
 .halo{paint-order:stroke;stroke:var(--card);stroke-width:3px}.bv{fill:var(--text)}
 path,circle,rect{vector-effect:non-scaling-stroke}
