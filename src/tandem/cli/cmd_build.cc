@@ -118,7 +118,7 @@ const Command cmd_build{
     .summary = "Verified hardware for a quantised model",
     .description = "Lowers the model to integers, folds it to the target, writes Verilog, compares every output word with the exact result in "
                    "Verilator under random back-pressure, and on iCE40 places, routes and packs it inside the shell serial8. --out receives the "
-                   "design: rtl/, bench/, model.onnx, folding.json, driver.md, build.json. A model or target that cannot is answered with the "
+                   "design: rtl/, bench/, model.onnx, folding.json, driver.md, build.json, report.html. A model or target that cannot is answered with the "
                    "smallest reason (exit code 1).",
     .examples = {{"tandem build model.onnx --target up5k --no-place --json", "verilator"},
                  {"tandem build model.onnx --target up5k --clock 12 --out design --force", "verilator yosys nextpnr-ice40"}},

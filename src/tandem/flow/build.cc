@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "tandem/flow/report.h"
 #include "tandem/base/file.h"
 #include "tandem/base/json.h"
 #include "tandem/base/rng.h"
@@ -379,6 +380,7 @@ BuildResult build(const ir::Graph& model, const BuildParams& p, const Cancel& ca
   if (!p.out.empty()) {
     write_file(p.out / "summary.txt", summary_text(r));
     write_file(p.out / "build.json", to_json(r));
+    write_file(p.out / "report.html", report_page(p.out, p.out));
   }
   return r;
 }

@@ -62,7 +62,7 @@ struct BuildResult {
   std::string reason;                  // when not
 };
 // Error(no): the model or the target cannot; the mismatch or what does not fit is in BuildResult.
-// The folder holds rtl/, bench/, model.onnx, folding.json, frames.npz, build.json, driver.md, summary.txt, and
+// The folder holds rtl/, bench/, model.onnx, folding.json, frames.npz, build.json, driver.md, summary.txt, report.html, and
 // where it was placed net.bin with its board.pcf.
 BuildResult build(const ir::Graph& model, const BuildParams& params, const Cancel& cancel = Cancel::never());
 
