@@ -103,7 +103,7 @@ class Builder : public YAML::EventHandler {
   };
 
   Error fail(const YAML::Mark& m, const std::string& what) const {
-    return bad_input("{}", what).at(fmt::format("{}:{}", root_.key, m.line + 1));
+    return bad_input("{}", what).at(fmt::format("{}:{}", root_.key, m.line + 1)).expected("key: value, nested by indenting with blanks");
   }
   void check_tag(const YAML::Mark& m, const std::string& tag) const {
     if (tag.empty() || tag == "?" || tag == "!" || tag.starts_with("tag:yaml.org,2002:")) return;
@@ -145,7 +145,7 @@ class Builder : public YAML::EventHandler {
     return n;
   }
   void open(const YAML::Mark& m, Kind kind) {
-    if (levels_.size() >= limits_.depth) throw Error(Exit::limit, fmt::format("nested deeper than {}", limits_.depth)).at(fmt::format("{}:{}", root_.key, m.line + 1));
+    if (levels_.size() >= limits_.depth) throw Error(Exit::limit, fmt::format("nested deeper than {}", limits_.depth)).expected("a file of few levels").at(fmt::format("{}:{}", root_.key, m.line + 1));
     ConfigNode* n = add(m, kind, "", false);
     levels_.push_back({n, kind == Kind::map, {}, {}});
   }
@@ -227,11 +227,11 @@ Config Config::parse(std::string_view text, std::string file, const Limits& limi
   } catch (const Error&) {
     throw;
   } catch (const YAML::Exception& e) {
-    throw bad_input("not well-formed YAML: {}", printable(e.msg)).at(e.mark.is_null() ? root->key : fmt::format("{}:{}", root->key, e.mark.line + 1));
+    throw bad_input("not well-formed YAML: {}", printable(e.msg)).at(e.mark.is_null() ? root->key : fmt::format("{}:{}", root->key, e.mark.line + 1)).expected("key: value, nested by indenting with blanks");
   } catch (const std::bad_alloc&) {
     throw Error(Exit::limit, "out of memory").at(root->key);
   } catch (const std::exception& e) {
-    throw bad_input("not well-formed YAML: {}", printable(e.what())).at(root->key);
+    throw bad_input("not well-formed YAML: {}", printable(e.what())).at(root->key).expected("key: value, nested by indenting with blanks");
   }
   const ConfigNode* n = root.get();
   return Config(std::move(root), n);
@@ -299,7 +299,7 @@ bool Config::has(std::string_view key) const {
 Config Config::at(std::string_view key) const {
   require_map(*node_);
   if (const ConfigNode* c = child(*node_, key)) return Config(root_, c);
-  Error e = error_at(*node_, fmt::format("the key '{}' is missing", printable(key)));
+  Error e = error_at(*node_, fmt::format("the key '{}' is missing", printable(key))).expected(fmt::format("{}: VALUE", printable(key)));
   const std::string near = nearest(key, keys());
   if (!near.empty()) {
     const ConfigNode* c = child(*node_, near);

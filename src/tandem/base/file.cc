@@ -52,20 +52,29 @@ fs::path folder_of(const fs::path& p) { return p.parent_path().empty() ? fs::pat
   throw bad_input("cannot write {}: {}", name_of(path), reason(e)).at(name_of(path)).fix("choose a writable path");
 }
 
+Error unreadable(const fs::path& path, int e) {
+  const char* remedy = e == ENOENT || e == ENOTDIR ? "check the spelling; a path that does not begin with / is sought from the current folder"
+                       : e == EACCES || e == EPERM ? "allow your user to read it (chmod, chown), or copy it to a folder of yours"
+                       : e == ELOOP || e == ENAMETOOLONG ? "name a file itself"
+                                                         : "check the disk, or copy the file to another one";
+  return bad_input("cannot read {}: {}", name_of(path), reason(e)).at(name_of(path)).fix(remedy);
+}
+
 }  // namespace
 
 std::string read_file(const fs::path& path, const Limits& limits) {
   // O_NONBLOCK: opening a FIFO must not hang; regular files ignore it.
   Fd f{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-  if (f.fd < 0) throw bad_input("cannot read {}: {}", name_of(path), reason(errno)).at(name_of(path));
+  if (f.fd < 0) throw unreadable(path, errno);
   struct stat st {};
-  if (::fstat(f.fd, &st) != 0) throw bad_input("cannot read {}: {}", name_of(path), reason(errno)).at(name_of(path));
+  if (::fstat(f.fd, &st) != 0) throw unreadable(path, errno);
   if (S_ISDIR(st.st_mode)) throw bad_input("cannot read {}: it is a folder", name_of(path)).at(name_of(path)).expected("a file");
-  if (!S_ISREG(st.st_mode)) throw bad_input("cannot read {}: it is not a regular file", name_of(path)).at(name_of(path));
+  if (!S_ISREG(st.st_mode)) throw bad_input("cannot read {}: it is not a regular file", name_of(path)).at(name_of(path)).fix("write its content to a file first");
   const std::uint64_t size = static_cast<std::uint64_t>(st.st_size);
   const auto too_large = [&](std::uint64_t n) {
     return Error(Exit::bad_input, fmt::format("{} has {} bytes, more than the limit of {}", name_of(path), n, limits.file_bytes))
-        .at(name_of(path));
+        .at(name_of(path))
+        .expected(fmt::format("at most {} bytes", limits.file_bytes));
   };
   if (size > limits.file_bytes) throw too_large(size);
   std::string s(size, '\0');
@@ -76,7 +85,7 @@ std::string read_file(const fs::path& path, const Limits& limits) {
       char extra[4096];
       const ssize_t n = ::read(f.fd, extra, sizeof extra);
       if (n < 0 && errno == EINTR) continue;
-      if (n < 0) throw bad_input("cannot read {}: {}", name_of(path), reason(errno)).at(name_of(path));
+      if (n < 0) throw unreadable(path, errno);
       if (n == 0) break;
       s.append(extra, static_cast<std::size_t>(n));
       got = s.size();
@@ -84,7 +93,7 @@ std::string read_file(const fs::path& path, const Limits& limits) {
     }
     const ssize_t n = ::read(f.fd, s.data() + got, s.size() - got);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) throw bad_input("cannot read {}: {}", name_of(path), reason(errno)).at(name_of(path));
+    if (n < 0) throw unreadable(path, errno);
     if (n == 0) break;
     got += static_cast<std::size_t>(n);
   }
@@ -96,15 +105,15 @@ FileWriter::FileWriter(fs::path path, bool overwrite) : path_(std::move(path)), 
   static std::atomic<unsigned> serial{0};
   const std::string leaf = path_.filename().string();
   for (unsigned char c : leaf)
-    if (c < 0x20) throw bad_input("control character in the file name {}", name_of(path_)).at(name_of(path_));
+    if (c < 0x20) throw bad_input("control character in the file name {}", name_of(path_)).at(name_of(path_)).fix("choose another name");
   if (leaf.empty() || leaf == "." || leaf == "..")
     throw bad_input("{} names no file", name_of(path_)).at(name_of(path_)).expected("folder/name");
   struct stat st {};
   if (::lstat(path_.c_str(), &st) == 0) {
-    if (S_ISDIR(st.st_mode)) throw bad_input("cannot write {}: it is a folder", name_of(path_)).at(name_of(path_));
+    if (S_ISDIR(st.st_mode)) throw bad_input("cannot write {}: it is a folder", name_of(path_)).at(name_of(path_)).fix("name a file in it");
     if (S_ISLNK(st.st_mode))
       throw bad_input("cannot write {}: it is a symbolic link", name_of(path_)).at(name_of(path_)).fix("remove the link or choose another name");
-    if (!S_ISREG(st.st_mode)) throw bad_input("cannot write {}: it is not a regular file", name_of(path_)).at(name_of(path_));
+    if (!S_ISREG(st.st_mode)) throw bad_input("cannot write {}: it is not a regular file", name_of(path_)).at(name_of(path_)).fix("choose another name");
     if (!overwrite_) throw bad_input("{} exists", name_of(path_)).at(name_of(path_)).fix("add --force to overwrite it, or choose another name");
   }
   for (int tries = 0; tries < 100; ++tries) {

@@ -63,7 +63,7 @@ Run setup(Options& o) {
     p.verify = !a->no_verify;
     p.out = c.out;
     p.overwrite = c.force;
-    if (a->clock < 0 || a->throughput < 0) throw bad_input("--clock and --throughput must be positive");
+    if (a->clock < 0 || a->throughput < 0) throw bad_input("--clock and --throughput must be positive").expected("MHz, and frames per second");
     if (a->multipliers < 0) throw bad_input("--multipliers is {}", a->multipliers).expected("1 or more");
     if (a->frames < 1 || a->frames > 1000000) throw bad_input("--frames is {}", a->frames).expected("1 to 1000000");
     p.random_frames = a->frames;

@@ -14,13 +14,7 @@ Exit model_check(Context& c, const std::string& file, const std::string& target,
   flow::DoctorParams p;
   if (!target.empty()) p.target = hardware::find_target(target);
   p.input_format = format;
-  flow::DoctorReport r;
-  try {
-    r = flow::examine(ir::read_onnx(file, c.limits), p);
-  } catch (Error& e) {
-    if (e.code() == Exit::bad_input && e.where().find(file) == std::string::npos) e.at(file + (e.where().empty() ? "" : ": " + e.where()));
-    throw;
-  }
+  const flow::DoctorReport r = flow::examine(ir::read_onnx(file, c.limits), p);
   if (c.json) c.print(flow::to_json(r, file, p.target ? p.target->name : ""));
   else c.print(flow::to_text(r));
   return r.ok() ? Exit::done : Exit::no;

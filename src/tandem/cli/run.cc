@@ -28,6 +28,7 @@ class AppOptions : public Options {
   explicit AppOptions(CLI::App& app) : app_(app) {}
   void argument(const std::string& n, std::string& to, const std::string& help, bool required) override {
     app_.add_option(n, to, help)->required(required)->type_name("");
+    subjects.push_back(&to);
   }
   void arguments(const std::string& n, std::vector<std::string>& to, const std::string& help, bool required) override {
     app_.add_option(n, to, help)->required(required)->type_name("");
@@ -45,6 +46,8 @@ class AppOptions : public Options {
     app_.add_option(n, to, help)->type_name("TEXT")->allow_extra_args(false);
   }
   void flag(const std::string& n, bool& to, const std::string& help) override { app_.add_flag(n, to, help); }
+
+  std::vector<const std::string*> subjects;  // what the command is about, as typed
 
   // The library's own conversion depends on the locale.
   template <class T>
@@ -181,6 +184,19 @@ void report_bug(const std::string& what, const std::vector<std::string>& args, b
               color);
 }
 
+// An engine names a node of the graph it was given; only the command knows which file that came from.
+void name_file(Error& e, const std::vector<const std::string*>& subjects) {
+  const std::string& at = e.where();
+  const bool in_graph = [&] {
+    for (const char* kind : {"node ", "layer ", "value ", "input ", "output ", "initialiser "})
+      if (at.rfind(kind, 0) == 0) return true;
+    return at.find(" node of value '") != std::string::npos;
+  }();
+  std::error_code ignored;
+  if (in_graph && !subjects.empty() && std::filesystem::is_regular_file(*subjects[0], ignored)) e.at(*subjects[0] + ": " + at);
+  if (in_graph && e.expected().empty() && e.fix().empty()) e.fix("`tandem doctor` on the model lists every node that an engine refuses, and why");
+}
+
 struct Typed {
   std::string command;
   std::vector<std::string> rest;  // without the command's name
@@ -207,7 +223,10 @@ int run(const std::vector<std::string>& args, Context& context) {
   // Not for people: what `explore` runs in its children.
   if (args.size() == 1 && args[0] == "explore-worker") return flow::explore_worker();
   Typed typed = split(args);
-  const auto given = [&](const char* a) { return std::find(typed.rest.begin(), typed.rest.end(), a) != typed.rest.end(); };
+  const auto given = [&](const char* a) {
+    const auto end = std::find(typed.rest.begin(), typed.rest.end(), "--");
+    return std::find(typed.rest.begin(), end, a) != end;
+  };
   if (typed.command.empty()) {
     if (given("--version")) {
       write_stdout(version_text(given("--json")));
@@ -265,7 +284,9 @@ int run(const std::vector<std::string>& args, Context& context) {
     }
     throw bad_input("{}", e.what()).at(fmt::format("tandem {}", command->name)).fix(fmt::format("tandem {} --help shows arguments and examples", command->name));
   }
-  if (const std::vector<std::string> left = app.remaining(); !left.empty()) {
+  std::vector<std::string> left = app.remaining();
+  if (const auto marker = std::find(left.begin(), left.end(), "--"); marker != left.end()) left.erase(marker);  // "what follows is no option"
+  if (!left.empty()) {
     const std::string name = left[0].substr(0, left[0].find('='));
     if (name.size() > 1 && name[0] == '-') throw bad_input("unknown option '{}' of '{}'", name, command->name).fix(suggest(name, option_names(app)));
     throw bad_input("unexpected argument '{}' of '{}'", left[0], command->name).fix(fmt::format("tandem {} --help shows arguments and examples", command->name));
@@ -274,7 +295,13 @@ int run(const std::vector<std::string>& args, Context& context) {
   context.to_file = !context.out.empty() && !command->own_out;
   if (context.to_file && !context.force && std::filesystem::exists(std::filesystem::symlink_status(context.out)))
     throw bad_input("'{}' exists", context.out).at("--out").fix("--force overwrites it");
-  const Exit code = body(context);
+  Exit code{};
+  try {
+    code = body(context);
+  } catch (Error& e) {
+    if (e.code() == Exit::bad_input || e.code() == Exit::no) name_file(e, options.subjects);
+    throw;
+  }
   if (context.to_file) write_file(context.out, context.collected, context.force);
   flush_stdout();
   return static_cast<int>(code);
@@ -313,7 +340,7 @@ int main(int argc, const char* const* argv) {
     print_error(Error(Exit::limit, "out of memory").fix("a smaller input, or more memory"), context.color);
     return static_cast<int>(Exit::limit);
   } catch (const std::filesystem::filesystem_error& e) {
-    print_error(bad_input("{}", e.what()), context.color);
+    print_error(bad_input("{}", e.code().message()).at(e.path1().string()).fix("choose another path"), context.color);
     return static_cast<int>(Exit::bad_input);
   } catch (const std::exception& e) {
     report_bug(fmt::format("unexpected: {}", e.what()), args, context.color);

@@ -324,10 +324,12 @@ Study read_study(const Config& c, const fs::path& folder, std::optional<std::uin
   s.folder = folder;
   s.name = c.optional_or<std::string>("name", "study");
   s.input_format = c.optional_or<std::string>("input_format", "");
-  if (c.has("model") == c.has("train")) throw c.error("a study has either 'model', a quantised ONNX file, or 'train', a family of networks");
+  if (c.has("model") == c.has("train")) throw c.error("a study has either 'model', a quantised ONNX file, or 'train', a family of networks").fix("tandem new study --out study.yaml writes one to start from");
   std::string model_hash;
   if (c.has("model")) {
     s.model = c.required<std::string>("model");
+    if (std::error_code ec; !fs::is_regular_file(folder / s.model, ec))
+      throw c.at("model").error(fmt::format("there is no file '{}'", printable(s.model))).expected("an ONNX file, relative to the folder of the study");
     if (c.has("epochs")) throw c.at("epochs").error("only a study with 'train' has epochs");
   } else {
     s.train = c.at("train");

@@ -208,7 +208,7 @@ Tensor parse_npy(std::string_view bytes, const Limits& limits, const std::string
   std::uint64_t count = 1, size = 0;
   try {
     count = static_cast<std::uint64_t>(element_count(h.shape));
-    if (count > limits.elements) throw Error(Exit::limit, fmt::format("more than {} elements", limits.elements));
+    if (count > limits.elements) throw Error(Exit::limit, fmt::format("more than {} elements", limits.elements)).expected(fmt::format("at most {}", limits.elements));
     size = Limits::product(count, size_of(h.dtype), limits.memory_bytes, "bytes of the array");
   } catch (Error& e) {
     throw Error(e).at(fmt::format("{}: array {} of {}", where, to_string(h.shape), to_string(h.dtype)));
@@ -267,8 +267,8 @@ Archive parse_npz(std::string_view bytes, const Limits& limits, const std::strin
     const std::string member = fmt::format("{}: member '{}'", where, printable(name));
     if (!name.ends_with(".npy")) throw bad_input("the member is not a .npy array").at(member).expected("a name that ends in .npy");
     name.resize(name.size() - 4);
-    if (archive.contains(name)) throw bad_input("the name occurs twice").at(member);
-    if (st.encryption_method != ZIP_EM_NONE) throw bad_input("the member is encrypted").at(member);
+    if (archive.contains(name)) throw bad_input("the name occurs twice").at(member).expected("one array per name");
+    if (st.encryption_method != ZIP_EM_NONE) throw bad_input("the member is encrypted").at(member).expected("an archive without a password");
     // What the directory says is checked against what is there, before memory is taken.
     packed += std::min<std::uint64_t>(st.comp_size, bytes.size() + 1);
     if (packed > bytes.size()) throw bad_input("the members claim more bytes than the archive has").at(member);
