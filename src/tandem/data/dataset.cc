@@ -5,10 +5,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <numeric>
+#include <sstream>
 
+#include "tandem/base/file.h"
 #include "tandem/base/nearest.h"
 #include "tandem/base/rng.h"
 #include "tandem/base/share.h"
+#include "tandem/tensor/npy.h"
 
 namespace tandem::data {
 namespace {
@@ -119,6 +122,7 @@ const std::vector<NamedSet>& list_datasets() {
   static const std::vector<NamedSet> sets{
       {"digits", "1,797 handwritten digits of 8x8 (0..16), 10 classes; 1,297 train, 500 test; shipped"},
       {"mnist", "65,000 handwritten digits of 28x28 (0..255), 10 classes; 60,000 train, 5,000 test; from $TANDEM_DATA/mnist"},
+      {"speech_commands", "4,255 spoken words of one second as 10 MFCCs x 49 frames, 12 classes, speakers apart; from $TANDEM_DATA/speech_commands_v2"},
   };
   return sets;
 }
@@ -135,15 +139,49 @@ Dataset open_digits(const Limits& limits) {
   return d;
 }
 
+// A folder below $TANDEM_DATA. Error(bad_input) when it is not on this machine.
+std::filesystem::path public_folder(const char* name, const char* folder, const char* expected) {
+  const char* env = std::getenv("TANDEM_DATA");
+  const std::filesystem::path path = std::filesystem::path(env && *env ? env : "../shared/data") / folder;
+  std::error_code ec;
+  if (!std::filesystem::is_directory(path, ec))
+    throw bad_input("the data set '{}' is not on this machine", name).at(path.string()).expected(expected)
+        .fix(fmt::format("set TANDEM_DATA to the folder that holds {}/, or use the shipped set 'digits'", folder));
+  return path;
+}
+
+Dataset open_speech_commands(const Limits& limits) {
+  const auto folder = public_folder("speech_commands", "speech_commands_v2", "features.npz and labels.txt");
+  const auto where = folder / "features.npz";
+  const Archive a = read_npz(where, limits);
+  const auto array = [&](const char* name, std::int64_t rank) -> const Tensor& {
+    const auto it = a.find(name);
+    if (it == a.end() || it->second.rank() != rank) throw bad_input("there is no array '{}' of rank {}", name, rank).at(where.string()).expected("mfcc10 [N,49,10], label [N], split [N]");
+    return it->second;
+  };
+  const Tensor mfcc = array("mfcc10", 3).cast(DType::f32), label = array("label", 1).cast(DType::i64), split = array("split", 1).cast(DType::i64);
+  const Shape s = mfcc.shape();
+  if (label.size() != s[0] || split.size() != s[0]) throw bad_input("labels and split do not have one value per clip").at(where.string()).expected(fmt::format("{} values", s[0]));
+  Dataset d;
+  d.name = "speech_commands";
+  d.x = Tensor(DType::f32, {s[0], s[2], s[1]});  // a coefficient's course is a row
+  for (std::int64_t n = 0; n < s[0]; ++n)
+    for (std::int64_t t = 0; t < s[1]; ++t)
+      for (std::int64_t c = 0; c < s[2]; ++c) d.x.data<float>()[(n * s[2] + c) * s[1] + t] = mfcc.data<float>()[(n * s[1] + t) * s[2] + c];
+  d.y = label;
+  for (std::int64_t n = 0; n < s[0]; ++n) d.part.push_back(split.data<std::int64_t>()[n] ? Part::test : Part::train);
+  std::istringstream lines(read_file(folder / "labels.txt", limits));
+  for (std::string line; std::getline(lines, line);)
+    if (!line.empty()) d.classes.push_back(line);
+  d.provenance = "Speech Commands v0.02, P. Warden, CC BY 4.0: its original test set as MFCCs of the MLPerf Tiny reference, split by speaker.";
+  check(d);
+  return d;
+}
+
 Dataset open_mnist(const Limits& limits) {
   namespace fs = std::filesystem;
-  const char* env = std::getenv("TANDEM_DATA");
-  const fs::path folder = fs::path(env && *env ? env : "../shared/data") / "mnist";
+  const fs::path folder = public_folder("mnist", "mnist", "train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz and the test files");
   std::error_code ec;
-  if (!fs::is_directory(folder, ec))
-    throw bad_input("the data set 'mnist' is not on this machine").at(folder.string())
-        .expected("train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz and the test files")
-        .fix("set TANDEM_DATA to the folder that holds mnist/, or use the shipped set 'digits'");
   const auto file = [&](std::initializer_list<const char*> names) {
     for (const char* n : names)
       if (fs::exists(folder / n, ec)) return folder / n;
@@ -194,6 +232,7 @@ Dataset open(const std::string& name_or_path, const Limits& limits) {
   namespace fs = std::filesystem;
   if (name_or_path == "digits") return open_digits(limits);
   if (name_or_path == "mnist") return open_mnist(limits);
+  if (name_or_path == "speech_commands") return open_speech_commands(limits);
   const fs::path path = name_or_path;
   std::error_code ec;
   if (fs::is_directory(path, ec)) return read_image_folder(path, limits);

@@ -90,6 +90,7 @@ const std::vector<NamedSet>& list_datasets();
 // A named set, or a path: .npz, .csv, .csv.gz, IDX images (*images-idx3-ubyte[.gz], labels beside them), a folder of images.
 //   digits  shipped with Tandem
 //   mnist   in $TANDEM_DATA/mnist, or ../shared/data/mnist
+//   speech_commands   in $TANDEM_DATA/speech_commands_v2; samples [10 coefficients, 49 frames]
 Dataset open(const std::string& name_or_path, const Limits& limits = {});
 
 }  // namespace tandem::data

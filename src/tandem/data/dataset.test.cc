@@ -267,7 +267,7 @@ TEST(Split, CoversInProportionAndDependsOnSeedOnly) {
     std::sort(all.begin(), all.end());
     for (std::int64_t i = 0; i < 101; ++i) ASSERT_EQ(all[static_cast<std::size_t>(i)], i);
     EXPECT_EQ(split(d, count, 5).chosen, s.chosen);
-    if (count == 50) EXPECT_NE(split(d, count, 6).chosen, s.chosen);
+    if (count == 50) { EXPECT_NE(split(d, count, 6).chosen, s.chosen); }
   }
   EXPECT_EQ(split(d, 0.5, 5).chosen.size(), 51u);
   EXPECT_THROW(split(d, std::int64_t(102), 5), Error);
@@ -316,6 +316,26 @@ TEST(Named, Mnist) {
   const int first_train[] = {5, 0, 4, 1, 9, 2}, first_test[] = {7, 2, 1, 0, 4};
   for (int i = 0; i < 6; ++i) EXPECT_EQ(train.y.int_at(i), first_train[i]);
   for (int i = 0; i < 5; ++i) EXPECT_EQ(test.y.int_at(i), first_test[i]);
+}
+
+TEST(Named, SpeechCommands) {
+  if (!std::getenv("TANDEM_DATA")) ::setenv("TANDEM_DATA", TANDEM_SOURCE_DIR "/../shared/data", 0);
+  const fs::path folder = fs::path(std::getenv("TANDEM_DATA")) / "speech_commands_v2";
+  std::error_code ec;
+  if (!fs::is_directory(folder, ec)) {
+    if (std::getenv("CI")) FAIL() << "Speech Commands are missing: set TANDEM_DATA";
+    GTEST_SKIP() << "Speech Commands are missing: set TANDEM_DATA to the folder that holds speech_commands_v2/";
+  }
+  const Dataset d = open("speech_commands");
+  EXPECT_EQ(d.x.shape(), (Shape{4255, 10, 49}));
+  EXPECT_EQ(d.classes.size(), 12u);
+  EXPECT_GT(select(d, Part::test).size(), 500);
+  // A coefficient's course is a row: [clip, frame, coefficient] in the file.
+  const Archive a = read_npz(folder / "features.npz");
+  const Tensor stored = a.at("mfcc10").cast(DType::f32);
+  for (const std::int64_t clip : {0, 17, 4254})
+    for (const std::int64_t c : {0, 9})
+      for (const std::int64_t t : {0, 48}) EXPECT_EQ(d.x.data<float>()[(clip * 10 + c) * 49 + t], stored.data<float>()[(clip * 49 + t) * 10 + c]);
 }
 
 }  // namespace
