@@ -178,7 +178,7 @@ TEST(Process, TheSandboxHidesTheUser) {
   const WorkFolder w, other;
   other.put("secret", "secret");
   const fs::path target = other / "written";
-  const auto r = sh(w, fmt::format("cat {0}/secret; ls /home /root /work 2>/dev/null; cat /etc/passwd /etc/shadow; echo x > {1}; echo x > /usr/x; "
+  const auto r = sh(w, fmt::format("cat '{0}/secret'; ls /home /root /srv 2>/dev/null; cat /etc/passwd /etc/shadow; echo x > '{1}'; echo x > /usr/x; "
                                    "ls /proc | grep -c '^[0-9]'; cat /proc/net/dev | tail -n +3 | grep -vc ' lo:\\|lo:'; id -u >/dev/null; echo mine > mine",
                                    other.path().string(), target.string()));
   EXPECT_TRUE(r.sandboxed);
@@ -193,7 +193,7 @@ TEST(Process, TheSandboxHidesTheUser) {
   EXPECT_LT(r.out.size() - first, 10u) << r.out;
   EXPECT_TRUE(r.out.ends_with("\n0\n")) << r.out;
   // Read-only where it was allowed to look.
-  const auto seen = sh(w, fmt::format("cat {0}/secret; echo x > {0}/secret || echo refused", other.path().string()), [&](Process& p) { p.readable = {other.path()}; });
+  const auto seen = sh(w, fmt::format("cat '{0}/secret'; echo x > '{0}/secret' || echo refused", other.path().string()), [&](Process& p) { p.readable = {other.path()}; });
   EXPECT_EQ(seen.out, "secretrefused\n");
   EXPECT_EQ(other.get("secret"), "secret");
 }
