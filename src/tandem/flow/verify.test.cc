@@ -351,7 +351,7 @@ plan::Folding random_folding(const StageGraph& g, Rng r) {
   };
   for (std::size_t i = 0; i < f.of.size(); ++i) {
     const Layer& l = g.layers[i];
-    if (l.kind == LayerKind::dense) f.of[i] = {divisor(l.mh), divisor(l.window ? l.window->c : l.mw), plan::Requantiser::automatic};
+    if (l.kind == LayerKind::dense) f.of[i] = {divisor(l.mh), divisor(l.window ? l.window->c : l.mw), plan::Requantiser::automatic, r.chance(0.2)};
     if (l.kind == LayerKind::depthwise || l.kind == LayerKind::pool) f.of[i].pe = divisor(l.mh);
     if (l.kind == LayerKind::requant)
       f.of[i].requantiser = l.rescale && r.chance(0.7) ? plan::Requantiser::arithmetic : r.chance(0.5) ? plan::Requantiser::table : plan::Requantiser::automatic;

@@ -17,9 +17,11 @@ void check_folding(const StageGraph& g, const Folding& f) {
     throw bad_input("a folding of {} layers for a design of {}", f.of.size(), g.layers.size());
   for (std::size_t i = 0; i < f.of.size(); ++i) {
     const Layer& l = g.layers[i];
-    const auto [pe, simd, requantiser] = f.of[i];
+    const auto [pe, simd, requantiser, logic] = f.of[i];
     if (requantiser == Requantiser::arithmetic && !l.rescale)
       throw bad_input("its steps have no arithmetic form").at(fmt::format("layer '{}' ({})", l.name, l.node)).expected("\"requantiser\": \"table\", or no such key");
+    if (logic && l.kind != LayerKind::dense && l.kind != LayerKind::depthwise)
+      throw bad_input("a {} layer has no memory of weights", to_string(l.kind)).at(fmt::format("layer '{}' ({})", l.name, l.node)).expected("no key \"memory\"");
     auto need = [&](bool ok, std::string_view what, std::int64_t value, std::int64_t of, std::string_view of_what) {
       if (!ok)
         throw bad_input("{} = {} does not divide the {} {}", what, value, of, of_what).at(fmt::format("layer '{}' ({})", l.name, l.node));
@@ -38,8 +40,9 @@ void check_folding(const StageGraph& g, const Folding& f) {
 std::string to_json(const StageGraph& g, const Folding& f) {
   std::string r = "{\n  \"format\": \"tandem.folding\",\n  \"version\": 1,\n  \"layers\": [";
   for (std::size_t i = 0; i < g.layers.size(); ++i)
-    r += fmt::format("{}\n    {{\"name\": \"{}\", \"pe\": {}, \"simd\": {}{}}}", i ? "," : "", g.layers[i].name, f.of[i].pe, f.of[i].simd,
-                     f.of[i].requantiser == Requantiser::automatic ? "" : f.of[i].requantiser == Requantiser::table ? ", \"requantiser\": \"table\"" : ", \"requantiser\": \"arithmetic\"");
+    r += fmt::format("{}\n    {{\"name\": \"{}\", \"pe\": {}, \"simd\": {}{}{}}}", i ? "," : "", g.layers[i].name, f.of[i].pe, f.of[i].simd,
+                     f.of[i].requantiser == Requantiser::automatic ? "" : f.of[i].requantiser == Requantiser::table ? ", \"requantiser\": \"table\"" : ", \"requantiser\": \"arithmetic\"",
+                     f.of[i].logic ? ", \"memory\": \"logic\"" : "");
   return r + "\n  ]\n}\n";
 }
 
@@ -69,12 +72,17 @@ Folding folding_from_json(const StageGraph& g, std::string_view text, std::strin
       std::string known;
       for (; i < g.layers.size() && g.layers[i].name != name; ++i) known += (i ? ", " : "") + g.layers[i].name;
       if (i == g.layers.size()) throw fail(fmt::format("no layer '{}'", printable(name))).expected("one of " + known);
-      f.of[i] = {e.at("pe").get<std::int64_t>(), e.at("simd").get<std::int64_t>(), Requantiser::automatic};
+      f.of[i] = {e.at("pe").get<std::int64_t>(), e.at("simd").get<std::int64_t>(), Requantiser::automatic, false};
       if (e.contains("requantiser")) {
         const std::string form = e.at("requantiser").get<std::string>();
         if (form == "table") f.of[i].requantiser = Requantiser::table;
         else if (form == "arithmetic") f.of[i].requantiser = Requantiser::arithmetic;
         else throw fail(fmt::format("no requantiser '{}'", printable(form))).expected("table or arithmetic");
+      }
+      if (e.contains("memory")) {
+        const std::string kind = e.at("memory").get<std::string>();
+        if (kind != "logic" && kind != "automatic") throw fail(fmt::format("no memory '{}'", printable(kind))).expected("logic or automatic");
+        f.of[i].logic = kind == "logic";
       }
     }
   } catch (const nlohmann::json::exception& e) {

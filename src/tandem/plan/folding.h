@@ -16,6 +16,7 @@ enum class Requantiser : std::uint8_t { automatic, table, arithmetic };
 struct Fold {
   std::int64_t pe = 1, simd = 1;
   Requantiser requantiser = Requantiser::automatic;
+  bool logic = false;  // weights in LUTs, even where they would fill block RAMs
   bool operator==(const Fold&) const = default;
 };
 
@@ -33,7 +34,8 @@ Folding smallest_folding(const StageGraph& g);
 // window (or MW where there is no window).
 void check_folding(const StageGraph& g, const Folding& f);
 // {"format": "tandem.folding", "version": 1, "layers": [{"name": "s01_conv1", "pe": 2, "simd": 1}, ...]}; a
-// requantiser whose form is chosen by hand has "requantiser": "table" or "arithmetic".
+// requantiser whose form is chosen by hand has "requantiser": "table" or "arithmetic"; weights kept out of block RAM are
+// "memory": "logic".
 std::string to_json(const StageGraph& g, const Folding& f);
 // Layers by name; missing ones stay fully folded, an unknown one is an error that lists the known names.
 Folding folding_from_json(const StageGraph& g, std::string_view text, std::string_view file = "folding.json");

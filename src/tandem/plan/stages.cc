@@ -54,8 +54,8 @@ Cost multiply_cost(const StageShape& s, C c, I depth, I multipliers, I accumulat
   const I width = multipliers * s.weight_bits;
   return {a[0] + a[1] * counter(depth) + a[2] * static_cast<double>(multipliers) * x * w +
               a[3] * static_cast<double>(accumulators) * acc + a[4] * static_cast<double>(tree_adders) * (x + w + 1) +
-              a[5] * memory_bits(c, depth, width, kRom),
-          blocks(c, depth, width, kRom), dsp_sized(s, c) ? static_cast<double>(multipliers) : 0.0,
+              a[5] * (s.logic ? static_cast<double>(depth * width) : memory_bits(c, depth, width, kRom)),
+          s.logic ? 0.0 : blocks(c, depth, width, kRom), dsp_sized(s, c) ? static_cast<double>(multipliers) : 0.0,
           dsp_sized(s, c) ? a[2] * static_cast<double>(multipliers) * x * w : 0.0};
 }
 Cost mvau_cost(const StageShape& s, C c) {
@@ -359,6 +359,7 @@ class Expander {
         }
         StageShape& m = push(StageKind::mvau, i, s, v);
         set_matrix(m, l, fold);
+        m.logic = fold.logic;
         m.bits_in = bits;
         m.signed_in = sign;
         m.beats_in = l.vectors * (l.mw / fold.simd) * nf;
@@ -372,6 +373,7 @@ class Expander {
         const StageShape w = out_.back();
         StageShape& m = push(l.kind == LayerKind::pool ? StageKind::pool : StageKind::depthwise, i, s, v);
         set_matrix(m, l, {fold.pe, 1});
+        m.logic = fold.logic && l.kind == LayerKind::depthwise;
         m.bits_in = w.bits_out;
         m.signed_in = w.signed_out;
         m.c = w.c; m.kh = w.kh; m.kw = w.kw; m.oh = w.oh; m.ow = w.ow;

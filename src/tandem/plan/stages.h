@@ -22,6 +22,7 @@ struct StageShape {
   bool signed_in = false, signed_out = false;
   bool last_in = false, last_out = false;   // whether TLAST travels on the input and output stream
   bool serial = false;                      // threshold, rescale: one step or bit per cycle, else pipelined
+  bool logic = false;                       // mvau, depthwise: weights in LUTs whatever their size
   bool bipolar = false;                     // mvau, depthwise: weights are -1 and +1, one bit each
   std::uint8_t ports_out = 1;               // fork
   int layer = -1;                           // of the stage graph; -1: the design's own plumbing

@@ -189,6 +189,7 @@ class Emitter {
   }
 
   std::string_view block(I depth, I width, plan::Memory kind) const {
+    if (s_.logic && kind == plan::Memory::constants) return "(* rom_style = \"logic\" *) ";
     if (plan::brams(family_, depth, width, kind) == 0) {
       if (family_ == plan::Family::ice40) return "";
       return kind == plan::Memory::constants ? "(* rom_style = \"logic\" *) " : "(* ram_style = \"distributed\" *) ";
