@@ -55,6 +55,26 @@ TEST(Explore, KilledAndResumedEqualsUndisturbed) {
   }
 }
 
+// The demo stopped in its trainings goes on; what was finished begins again; both end as one that nobody touched.
+TEST(Explore, AStoppedDemoGoesOn) {
+  if (!all_tools_here("learn verilator")) {
+    if (std::getenv("CI")) FAIL() << "verilator and libtandem_learn are needed";
+    GTEST_SKIP() << "verilator and libtandem_learn are needed";
+  }
+  Examples f;
+  const std::string demo = "tandem demo --scale 0.025 --no-place --out ";
+  const Result calm = f.run(demo + "calm");
+  ASSERT_EQ(calm.code, 0) << calm.err;
+  EXPECT_HAS(calm.out, "8 designs explored");
+  EXPECT_TRUE(fs::exists(f.path / "calm/report.html"));
+  ASSERT_EQ(f.run("timeout --preserve-status -s INT 2 " + demo + "storm").code, 130);
+  EXPECT_FALSE(fs::exists(f.path / "storm/report.html"));
+  const Result again = f.run(demo + "storm");
+  ASSERT_EQ(again.code, 0) << again.err;
+  EXPECT_HAS(again.err, "going on with the study");
+  EXPECT_EQ(whole(f.path / "storm"), whole(f.path / "calm"));
+}
+
 TEST(Explore, TheReportShowsEveryTrial) {
   Examples f;
   ASSERT_EQ(f.run("tandem explore examples/explore-folding.yaml --out found").code, 0);

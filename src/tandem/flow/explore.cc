@@ -254,14 +254,17 @@ ExploreResult explore(const fs::path& file, const ExploreParams& params, const C
       const auto done = phase("front", todo.size(), [&] { return search::promote(env, todo, kFront, store, d, cancel); });
       for (const TrialRow& t : done) r.out_of_time |= t.id < 0;
     }
-    if (s.front != "none" && !r.out_of_time) {
+    // A design that closed forms promised and tools refuse leaves the front; then another is built.
+    std::set<I> refused;
+    for (int round = 0; s.front != "none" && !r.out_of_time && round < 5; ++round) {
       const auto rows = store.trials();
       auto all = merge(rows, s.problem);
-      for (Merged& m : all) m.feasible = search::judge(s.problem, m.judged.result).feasible();  // whatever was built before
+      // Whatever was built before: a resumed study goes the same way.
+      for (Merged& m : all) m.feasible = !refused.count(m.judged.id) && search::judge(s.problem, m.judged.result).feasible();
       auto front = front_of(all, s.problem);
-      // Spread along the first objective, its ends included.
+      // Spread along the first objective, its ends included; the others decide between equals.
       std::stable_sort(front.begin(), front.end(), [&](std::size_t a, std::size_t b) {
-        return search::judge(s.problem, all[a].judged.result).objectives[0] < search::judge(s.problem, all[b].judged.result).objectives[0];
+        return search::judge(s.problem, all[a].judged.result).objectives < search::judge(s.problem, all[b].judged.result).objectives;
       });
       std::vector<TrialRow> todo;
       const std::size_t n = std::min(front.size(), static_cast<std::size_t>(s.front_most));
@@ -269,7 +272,13 @@ ExploreResult explore(const fs::path& file, const ExploreParams& params, const C
       if (!todo.empty()) say(fmt::format("building {} designs of the front", todo.size()));
       d.budget_s = left();
       const auto done = phase("designs", todo.size(), [&] { return search::promote(env, todo, kBuild, store, d, cancel); });
-      for (const TrialRow& t : done) r.out_of_time |= t.id < 0;
+      const std::size_t before = refused.size();
+      for (const TrialRow& t : done) {
+        r.out_of_time |= t.id < 0;
+        if (t.id >= 0 && !t.result.violations.empty()) refused.insert(t.id % search::kFidelityIds);
+      }
+      if (refused.size() == before) break;
+      say(fmt::format("{} cannot be built as the closed forms said", refused.size() - before));
     }
   } catch (const Error& e) {
     if (e.code() != Exit::interrupted && e.code() != Exit::terminated) throw;
@@ -281,6 +290,10 @@ ExploreResult explore(const fs::path& file, const ExploreParams& params, const C
   r.study = study_of(store.study(), rows);
   const bool any = std::any_of(r.study.trials.begin(), r.study.trials.end(), [](const report::Trial& t) { return t.feasible; });
   if (!any) r.why_infeasible = conflict_text(s.problem, rows);
+  std::set<std::string> networks;
+  for (const TrialRow& t : rows)
+    if (t.fidelity == kSearch) networks.insert(env.group(s.space.parse(t.point), kSearch));
+  r.networks = static_cast<I>(networks.size());
   r.seconds = since(start);
   write_file(out / "front.json", front_json(r.study));
   write_file(out / "front.csv", front_csv(r.study));

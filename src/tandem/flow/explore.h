@@ -20,7 +20,8 @@
 //   constraints: {cycles: "<= 20000"}
 //   searcher: {name: nsga2, population: 20, trials: 200, seed: 0}
 //   epochs: {search: 6, front: 30}       # with train: only
-//   front: {build: none, most: 3}        # none, verify (Verilator) or place: designs of the front that are built
+//   front: {build: none, most: 3}        # none, verify (Verilator) or place: designs of the front that are built, spread along
+//                                        # it by the first objective (ties: the next); for one that cannot be built, another
 //   limits: {seconds: 300, memory: 4G}   # of one training
 #pragma once
 #include <filesystem>
@@ -53,6 +54,7 @@ struct ExploreResult {
   bool out_of_time = false;
   std::string why_infeasible;          // no trial is feasible: the smallest set of limits that conflict, the nearest trial
   std::string space_size;              // "576", or "infinite"
+  std::int64_t networks = 0;           // distinct networks among the trials
   double seconds = 0;
 };
 // Searches, trains and builds; whatever was evaluated is in out/study.db at any moment. Writes front.json, front.csv, trials.csv,

@@ -762,6 +762,7 @@ search::Result StudyEnvironment::evaluate(const Point& p, int fidelity, std::uin
   take("cycles per frame", "cycles");
   take("throughput", "fps");
   take("latency", "latency");
+  take("logic cells", "logic_cells");
   take("Fmax", "fmax");
   take("mismatches", "mismatches");
   if (test && task && built.ok) {
