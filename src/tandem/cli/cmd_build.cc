@@ -3,7 +3,9 @@
 #include "tandem/base/file.h"
 #include "tandem/cli/command.h"
 #include "tandem/data/dataset.h"
+#include "tandem/cli/model.h"
 #include "tandem/flow/build.h"
+#include "tandem/flow/quantize.h"
 #include "tandem/ir/onnx.h"
 #include "tandem/tasks/task.h"
 #include "tandem/tensor/npy.h"
@@ -33,7 +35,7 @@ std::pair<Tensor, std::string> frames_of(const std::string& data, const Limits& 
 
 Run setup(Options& o) {
   struct Args {
-    std::string model, target, input_format, data, folding;
+    std::string model, target, input_format, data, folding, quantize;
     double clock = 0, throughput = 0;
     std::int64_t frames = 64, multipliers = 0;
     bool no_place = false, no_verify = false;
@@ -46,6 +48,7 @@ Run setup(Options& o) {
   o.option("--multipliers", a->multipliers, "Most multipliers at work at once (default: 64 on xcup, else what the device holds)");
   o.option("--input-format", a->input_format, "Codes of the input, where the model has no quantiser there: fixed<16,6>, uint8/255, bipolar");
   o.option("--data", a->data, "Samples to verify on: an .npz or a data set (default: random codes)");
+  o.option("--quantize", a->quantize, "Format in which a float model is quantised on the way, for example int8; ranges from --data");
   o.option("--frames", a->frames, "How many frames: of random codes, or the first ones of --data (default 64)");
   o.option("--folding", a->folding, "folding.json with PE and SIMD of each layer (default: chosen)");
   o.flag("--no-place", a->no_place, "Stop before synthesis, placement and routing");
@@ -71,13 +74,30 @@ Run setup(Options& o) {
       p.folding = read_file(a->folding, c.limits);
       p.folding_file = a->folding;
     }
-    if (!a->data.empty()) {
+    ir::Graph model = a->quantize.empty() ? ir::read_onnx(a->model, c.limits) : load_model(c, a->model);
+    p.model_file = a->model;
+    p.data = a->data;
+    if (!a->quantize.empty()) {
+      if (!a->input_format.empty()) throw bad_input("--input-format and --quantize exclude each other").fix("leave --input-format out: --quantize gives the input a format");
+      flow::QuantizeParams q;
+      q.format = a->quantize;
+      q.data = a->data;
+      q.limits = c.limits;
+      q.say = [&](std::string_view s) { c.note(s); };
+      flow::QuantizeResult r = flow::quantize(model, q, *c.cancel);
+      p.quantised = r.graph.metadata["quantised"];
+      if (r.before) p.quantised += fmt::format("; accuracy {:.2f} % float, {:.2f} % exact ({})", r.before->value, r.after->value, r.judged_on);
+      model = std::move(r.graph);
+      const flow::Samples frames = flow::open_samples(a->data, model, data::Part::test, a->frames, c.limits);
+      p.frames = frames.x;
+      p.frames_source = frames.source;
+    } else if (!a->data.empty()) {
       auto [x, source] = frames_of(a->data, c.limits, a->frames);
       p.frames = std::move(x);
       p.frames_source = source;
     }
     p.say = [&](std::string_view s) { c.note(s); };
-    const flow::BuildResult r = flow::build(ir::read_onnx(a->model, c.limits), p, *c.cancel);
+    const flow::BuildResult r = flow::build(model, p, *c.cancel);
     if (c.json) c.print(flow::to_json(r));
     else c.print(flow::summary_text(r));
     return r.ok ? Exit::done : Exit::no;

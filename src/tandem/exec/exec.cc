@@ -601,7 +601,6 @@ std::vector<Tensor> run_rows(const Graph& graph, const Tensor& x, std::int64_t b
     } catch (const Error&) {
     }
   }
-  if (fixed && n % batch) throw bad_input("the graph takes batches of {}, the data has {} rows", batch, n);
   std::vector<Tensor> parts;
   std::optional<Executor> main;
   std::vector<Tensor> out;
@@ -609,7 +608,7 @@ std::vector<Tensor> run_rows(const Graph& graph, const Tensor& x, std::int64_t b
     std::int64_t rows = std::min(batch, n - at);
     Executor* e = nullptr;
     std::optional<Executor> last;
-    if (rows == batch) {
+    if (rows == batch || fixed) {
       if (!main) main.emplace(bound(batch));
       e = &*main;
     } else {
@@ -618,17 +617,28 @@ std::vector<Tensor> run_rows(const Graph& graph, const Tensor& x, std::int64_t b
     }
     Tensor slice = x.rows(at, at + rows);
     if (slice.dtype() != in.type.dtype) slice = slice.cast(in.type.dtype);
+    const std::int64_t given = fixed ? batch : rows;
+    if (rows < given) {  // the tail of a fixed batch: the last row again, its results dropped
+      Shape whole = slice.shape();
+      whole[0] = given;
+      Tensor padded(slice.dtype(), whole);
+      const std::size_t row = slice.bytes() / static_cast<std::size_t>(rows);
+      for (std::int64_t r = 0; r < given; ++r)
+        std::copy_n(static_cast<const std::byte*>(slice.raw()) + row * static_cast<std::size_t>(std::min(r, rows - 1)), row,
+                    static_cast<std::byte*>(padded.raw_mutable()) + row * static_cast<std::size_t>(r));
+      slice = padded;
+    }
     auto y = e->run({slice});
     if (out.empty())
       for (auto& t : y) {
         Shape s = t.shape();
-        if (s.empty() || s[0] != rows) throw bad_input("output of shape {} has no batch axis", tandem::to_string(s));
+        if (s.empty() || s[0] != given) throw bad_input("output of shape {} has no batch axis", tandem::to_string(s));
         s[0] = n;
         out.emplace_back(t.dtype(), s);
       }
     for (std::size_t i = 0; i < y.size(); ++i) {
       std::size_t row = out[i].bytes() / static_cast<std::size_t>(n);
-      std::copy_n(static_cast<const std::byte*>(y[i].raw()), y[i].bytes(), static_cast<std::byte*>(out[i].raw_mutable()) + row * static_cast<std::size_t>(at));
+      std::copy_n(static_cast<const std::byte*>(y[i].raw()), row * static_cast<std::size_t>(rows), static_cast<std::byte*>(out[i].raw_mutable()) + row * static_cast<std::size_t>(at));
     }
   }
   return out;

@@ -36,8 +36,9 @@ class Executor {
   std::unique_ptr<Impl> impl_;
 };
 
-// Runs a graph with a symbolic or unit batch over `x` of n rows in batches; outputs have n rows.
-// One graph input whose first axis is the batch.
+// Runs a graph over `x` of n rows in batches; outputs have n rows, each as if it were run alone. A symbolic batch, or one
+// of 1 on which nothing depends, runs `batch` rows at a time; a fixed one its own, the last padded with copies of
+// the last row. One graph input whose first axis is the batch. Quantised graphs run exactly, float ones in f32.
 std::vector<Tensor> run_rows(const ir::Graph& graph, const Tensor& x, std::int64_t batch = 64);
 
 }  // namespace tandem::exec

@@ -129,19 +129,31 @@ std::string driver_text(const BuildResult& r, const plan::StageGraph& g, const r
 }
 
 // Why a contraction on floats cannot be built, and the line that would make it buildable.
-Error on_floats(const ir::Graph& model, const std::string& node) {
+Error on_floats(const ir::Graph& model, const BuildParams& p, const std::string& node) {
   Error e(Exit::no, fmt::format("{} works on floats: hardware works on integer codes", node));
   const bool quantised = std::any_of(model.nodes.begin(), model.nodes.end(), [](const ir::Node& n) {
     const ir::OpDef* op = ir::find_op(n.domain, n.op);
     return op && op->closure == ir::Closure::quantiser;
   });
-  if (!quantised) return e.expected("a quantised model").fix("quantise it: `tandem train RECIPE` trains and exports a quantised network, QONNX files of other tools are read");
+  if (!quantised) return e.expected("a quantised model").fix(fmt::format("`{}`, or on the way `{}`; `tandem train RECIPE` loses less", quantize_line(p.model_file, p.data, false), quantize_line(p.model_file, p.data, true)));
   return e.expected("an input with a format").fix("add " + proposed_input_format(model) + " to this line");
 }
 
 Error folder_error(const fs::path& f, std::string what) { return bad_input("{}", what).at(f.string()).fix("give a folder written by `tandem build`"); }
 
 }  // namespace
+
+std::string quantize_line(std::string model, std::string data, bool build) {
+  auto word = [](std::string w, const char* placeholder) {
+    if (w.empty()) return std::string(placeholder);
+    if (w.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/+=,:@%") == std::string::npos) return w;
+    std::string q;
+    for (char c : w) q += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    return fmt::format("'{}'", q);
+  };
+  const std::string m = word(std::move(model), "MODEL"), d = word(std::move(data), "DATA");
+  return build ? fmt::format("tandem build {} --quantize int8 --data {}", m, d) : fmt::format("tandem quantize {} --format int8 --data {} --out int8.onnx", m, d);
+}
 
 std::string proposed_input_format(const ir::Graph& g) {
   const auto& dims = g.values[static_cast<std::size_t>(g.inputs.at(0))].type.dims;
@@ -217,6 +229,7 @@ BuildResult build(const ir::Graph& model, const BuildParams& p, const Cancel& ca
   auto start = std::chrono::steady_clock::now();
   BuildResult r;
   r.name = p.name;
+  r.quantised = p.quantised;
   r.target = p.target.name;
   say("lowering to integers");
   const ir::Graph graph = hardware_graph(model, p.input_format);
@@ -227,7 +240,7 @@ BuildResult build(const ir::Graph& model, const BuildParams& p, const Cancel& ca
       const ir::Graph& lowered = *e.program.graph;
       const ir::Node& n = lowered.nodes[static_cast<std::size_t>(f->node)];
       if (ir::op_of(lowered, n).closure == ir::Closure::linear)
-        throw on_floats(model, lowered.describe(n));
+        throw on_floats(model, p, lowered.describe(n));
     }
 
   e.stages = plan::stages_from(e.program, p.name);
@@ -433,6 +446,7 @@ std::string summary_text(const BuildResult& r) {
     m.add({n.name, n.metric.value == std::floor(n.metric.value) && std::abs(n.metric.value) < 1e15 ? grouped(static_cast<long long>(n.metric.value)) : fmt::format("{:.2f}", n.metric.value),
            n.metric.unit, std::string(to_string(n.metric.fidelity)), n.metric.source});
   std::string s = fmt::format("{} on {}, design {}\n\n{}\n{}\n", r.name, r.target, r.hash, render(t, TableStyle::text), render(m, TableStyle::text));
+  if (!r.quantised.empty()) s += "Quantised on the way: " + r.quantised + "\n";
   if (!r.limit.empty()) s += "What limits the speed: " + r.limit + "\n";
   for (const std::string& h : r.host) s += "On the host " + h + "\n";
   if (!r.reason.empty()) s += "NOT DONE: " + r.reason + "\n";
@@ -441,7 +455,7 @@ std::string summary_text(const BuildResult& r) {
 
 std::string to_json(const BuildResult& r) {
   JsonWriter j;
-  j.object().field("format", "tandem.build").field("version", 1).field("name", r.name).field("target", r.target).field("design", r.hash).field("ok", r.ok).field("reason", r.reason);
+  j.object().field("format", "tandem.build").field("version", 1).field("name", r.name).field("target", r.target).field("design", r.hash).field("ok", r.ok).field("reason", r.reason).field("quantised", r.quantised);
   j.key("layers").array();
   for (const BuildLayer& l : r.layers)
     j.object().field("name", l.name).field("node", l.node).field("kind", l.kind).field("shape", l.shape).field("pe", l.pe).field("simd", l.simd)

@@ -25,6 +25,8 @@ struct BuildParams {
   std::optional<std::string> folding;  // JSON text; chosen when absent
   std::string folding_file = "folding.json";
   std::optional<Tensor> frames;        // data to verify on: [n, ...] of the input's shape
+  std::string model_file, data;        // as typed, for the line that quantises a float model; may be empty
+  std::string quantised;               // how the model was quantised on the way, for the report; empty: it came quantised
   std::string frames_source;           // where they come from: data set, split, n
   std::int64_t random_frames = 64;     // else random codes
   std::uint64_t seed = 0;
@@ -44,6 +46,7 @@ struct BuildLayer {                    // one row of the layer table
 };
 struct BuildResult {
   std::string name, target, hash;
+  std::string quantised;               // as in BuildParams
   std::vector<BuildLayer> layers;
   std::vector<NamedMetric> metrics;    // the summary; each with its fidelity and source
   std::vector<std::string> host;       // what stays on the host
@@ -69,6 +72,9 @@ BuildResult build(const ir::Graph& model, const BuildParams& params, const Cance
 // Verifies the Verilog of a folder written by build() as it lies there, on its frames or on `frames`.
 VerifyResult verify_folder(const std::filesystem::path& folder, const std::optional<Tensor>& frames = {},
                            std::uint64_t seed = 0, const Cancel& cancel = Cancel::never());
+
+// What to type for a float model; `model` and `data` as typed, placeholders where empty.
+std::string quantize_line(std::string model, std::string data, bool build);
 
 // What of a target's resources a design may plan, the shell taken off.
 map::Budget budget_of(const hardware::Target& t);

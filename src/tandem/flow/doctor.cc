@@ -48,7 +48,7 @@ Cause cause_of_floats(const Graph& g, const std::vector<Kind>& kind, const std::
     const int p = uses.producer[ix(v)];
     if (p < 0) {
       const std::string& name = g.values[ix(v)].name;
-      if (!quantisers) return {fmt::format("the model is in float: input '{}' and the weights have no quantiser", name), "quantise the model: `tandem train` with a quantisation recipe, or another quantiser"};
+      if (!quantisers) return {fmt::format("the model is in float: input '{}' and the weights have no quantiser", name), fmt::format("`{}` quantises it, `{}` on the way; `tandem train` with a quantisation recipe loses less", quantize_line("", "", false), quantize_line("", "", true))};
       return {fmt::format("no quantiser stands between it and the float input '{}'", name), "give the input a format, for example --input-format uint8/255, or put a Quant node behind it"};
     }
     const Node& n = g.nodes[static_cast<std::size_t>(p)];
