@@ -98,8 +98,10 @@ TEST(Doctor, NamesEveryRefusedNodeNotOnlyTheFirst) {
   for (const char* n : {"'joined'", "'square'", "'again'", "'memory'"}) EXPECT_TRUE(has("hardware", n)) << n << "\n" << to_text(r);
   EXPECT_TRUE(has("train", "'memory'"));
   EXPECT_FALSE(has("hardware", "'soft'"));
-  for (const EngineRefusal& e : r.refused)
-    if (e.engine == "hardware" && e.node.find("'again'") != std::string::npos) EXPECT_NE(e.reason.find("'soft'"), std::string::npos) << e.reason;
+  for (const EngineRefusal& e : r.refused) {
+    if (e.engine != "hardware" || e.node.find("'again'") == std::string::npos) continue;
+    EXPECT_NE(e.reason.find("'soft'"), std::string::npos) << e.reason;
+  }
 }
 
 TEST(Doctor, UnknownOperatorsAreVerdicts) {

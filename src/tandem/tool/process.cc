@@ -86,7 +86,7 @@ std::vector<std::string> sandbox_prefix(const Process& p, const fs::path& folder
     std::error_code ec;
     const fs::path real = fs::absolute(r, ec).lexically_normal();
     refuse_control(real.string(), "a path");
-    add({"--ro-bind", real.string(), real.string()});
+    add({"--ro-bind-try", real.string(), real.string()});  // what is not there, the tool reports itself
   }
   add({"--bind", folder.string(), folder.string(), "--chdir", folder.string(), "--"});
   return a;

@@ -196,6 +196,8 @@ TEST(Process, TheSandboxHidesTheUser) {
   const auto seen = sh(w, fmt::format("cat '{0}/secret'; echo x > '{0}/secret' || echo refused", other.path().string()), [&](Process& p) { p.readable = {other.path()}; });
   EXPECT_EQ(seen.out, "secretrefused\n");
   EXPECT_EQ(other.get("secret"), "secret");
+  // What is not there is not seen; the tool says what it misses.
+  EXPECT_EQ(sh(w, "echo went on", [&](Process& p) { p.readable = {other.path() / "absent"}; }).out, "went on\n");
 }
 
 // In a process of its own: the probe is remembered.
