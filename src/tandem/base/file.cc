@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -198,6 +199,18 @@ void require_writable_folder(const fs::path& folder) {
     throw Error(e.code(), fmt::format("cannot write into the folder {}", name_of(folder)))
         .at(name_of(folder)).expected(e.expected()).fix("choose a writable folder with free space: " + e.message());
   }
+}
+
+void require_space(const fs::path& folder, double bytes, std::string_view what) {
+  fs::path at = fs::absolute(folder.empty() ? fs::path(".") : folder);
+  std::error_code ec;
+  while (!fs::exists(at, ec) && at.has_relative_path()) at = at.parent_path();
+  struct statvfs v {};
+  if (::statvfs(at.c_str(), &v) != 0 || v.f_blocks == 0) return;
+  const double free = static_cast<double>(v.f_bavail) * static_cast<double>(v.f_frsize);
+  if (free < bytes)
+    throw Error(Exit::limit, fmt::format("the disk has no room for {}: {:.1f} MB are free", what, free / 1e6))
+        .at(name_of(at)).expected(fmt::format("about {:.1f} MB of free space", bytes / 1e6)).fix("free space on that file system, or name another folder (--out; TMPDIR for temporary files)");
 }
 
 }  // namespace tandem

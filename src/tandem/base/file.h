@@ -39,4 +39,8 @@ void write_file(const std::filesystem::path& path, std::string_view bytes, bool 
 // Checks that a folder can be created and written before long work starts.
 void require_writable_folder(const std::filesystem::path& folder);
 
+// Error(limit) when less than `bytes` are free where `folder` lies or will lie; `what` they are for: "the design". A file
+// system that does not say is taken to have room.
+void require_space(const std::filesystem::path& folder, double bytes, std::string_view what);
+
 }  // namespace tandem

@@ -38,7 +38,8 @@ Run setup(Options& o) {
     std::string model, target, input_format, data, folding, quantize;
     double clock = 0, throughput = 0;
     std::int64_t frames = 64, multipliers = 0;
-    bool no_place = false, no_verify = false;
+    double fill = 0;
+    bool no_place = false, no_verify = false, dry_run = false;
   };
   auto a = std::make_shared<Args>();
   o.argument("MODEL", a->model, "ONNX or QONNX file of a quantised model");
@@ -51,6 +52,8 @@ Run setup(Options& o) {
   o.option("--quantize", a->quantize, "Format in which a float model is quantised on the way, for example int8; ranges from --data");
   o.option("--frames", a->frames, "How many frames: of random codes, or the first ones of --data (default 64)");
   o.option("--folding", a->folding, "folding.json with PE and SIMD of each layer (default: chosen)");
+  o.option("--fill", a->fill, "Share of the device's LUTs that the folding may plan (default 0.85; xcup 0.7)");
+  o.flag("--dry-run", a->dry_run, "Say what would be built, and what that takes; run and write nothing");
   o.flag("--no-place", a->no_place, "Stop before synthesis, placement and routing");
   o.flag("--no-verify", a->no_verify, "Skip the simulation");
   return [a](Context& c) {
@@ -64,6 +67,9 @@ Run setup(Options& o) {
     p.seed = c.seed;
     p.place = !a->no_place;
     p.verify = !a->no_verify;
+    p.dry_run = a->dry_run;
+    p.fill = a->fill;
+    if (a->fill < 0 || a->fill > 2) throw bad_input("--fill is {}", a->fill).expected("a share, for example 0.85");
     p.out = c.out;
     p.overwrite = c.force;
     if (a->clock < 0 || a->throughput < 0) throw bad_input("--clock and --throughput must be positive").expected("MHz, and frames per second");
@@ -98,6 +104,7 @@ Run setup(Options& o) {
     }
     p.say = [&](std::string_view s) { c.note(s); };
     const flow::BuildResult r = flow::build(model, p, *c.cancel);
+    if (p.dry_run) c.note("nothing was run or written; it would take " + r.effort.text());
     if (c.json) c.print(flow::to_json(r));
     else c.print(flow::summary_text(r));
     return r.ok ? Exit::done : Exit::no;
@@ -140,7 +147,8 @@ const Command cmd_build{
                    "Verilator under random back-pressure, and on iCE40 places, routes and packs it inside the shell serial8. --out receives the "
                    "design: rtl/, bench/, model.onnx, folding.json, driver.md, build.json, report.html. A model or target that cannot is answered with the "
                    "smallest reason (exit code 1).",
-    .examples = {{"tandem build model.onnx --target up5k --no-place --json", "verilator"},
+    .examples = {{"tandem build model.onnx --target up5k --dry-run"},
+                 {"tandem build model.onnx --target up5k --no-place --json", "verilator"},
                  {"tandem build model.onnx --target up5k --clock 12 --out design --force", "verilator yosys nextpnr-ice40"}},
     .setup = setup,
     .own_out = true,

@@ -16,6 +16,7 @@
 #include "tandem/map/folding.h"
 #include "tandem/numerics/format.h"
 #include "tandem/tensor/npy.h"
+#include "tandem/tool/work.h"
 
 namespace tandem::flow {
 namespace {
@@ -41,6 +42,11 @@ Tensor random_frames(const ir::ExactProgram& p, const plan::StageGraph& g, I n, 
     t.set(i, nearest_double(scale * Rational(static_cast<long>(r.range(g.input.lo, g.input.hi)))));
   return t;
 }
+
+// Rough, measured on two processors of a server: a Verilator model compiled and run, yosys and nextpnr on iCE40, yosys on
+// the stages of xcup. Seconds; per LUT and cycle; per LUT.
+constexpr double kCompile = 1.2, kSimulate = 5e-10, kPlace = 4, kPlaceLut = 0.008, kStages = 5, kStageLut = 0.003;
+constexpr double kModelBytes = 8e6, kNetlistBytes = 4000;
 
 struct Exact {
   ir::ExactProgram program;
@@ -219,15 +225,20 @@ map::Budget budget_of(const hardware::Target& t) {
   return b;
 }
 
-BuildResult build(const ir::Graph& model, const BuildParams& p, const Cancel& cancel) {
+namespace {
+
+// What a part held less of than the closed forms promised.
+struct Less {
+  double fill = 0;  // share of the LUTs that may be planned; 0: the target's
+  double bram = 0, dsp = 0;
+};
+
+// Once through, with one folding. `tried` is that of the folder's record.
+BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less& less, const std::vector<std::string>& tried, const Cancel& cancel) {
   auto say = [&](std::string_view s) { if (p.say) p.say(s); };
-  if (!p.out.empty()) {
-    require_writable_folder(p.out);
-    if (!p.overwrite && fs::exists(p.out / "build.json"))
-      throw bad_input("the folder already holds a design").at(p.out.string()).fix("another --out, or --force");
-  }
   auto start = std::chrono::steady_clock::now();
   BuildResult r;
+  r.tried = tried;
   r.name = p.name;
   r.quantised = p.quantised;
   r.target = p.target.name;
@@ -249,6 +260,9 @@ BuildResult build(const ir::Graph& model, const BuildParams& p, const Cancel& ca
   const double clock = p.clock_mhz > 0 ? p.clock_mhz : p.target.clock_mhz;
   if (!(clock > 0)) throw bad_input("no clock: target '{}' has no default", p.target.name).fix("--clock MHZ");
   map::Budget budget = budget_of(p.target);
+  if (less.fill > 0) budget.fill = less.fill;
+  budget.bram -= less.bram;
+  budget.dsp -= less.dsp;
   const plan::Calibration& family = plan::calibration(budget.family);
   const bool placed = budget.family == plan::Family::ice40;
   r.lut = family.lut, r.bram = family.bram, r.dsp = family.dsp;
@@ -270,6 +284,8 @@ BuildResult build(const ir::Graph& model, const BuildParams& p, const Cancel& ca
   r.limit = choice.limit;
   r.uses_dsp = choice.uses_dsp;
   r.multipliers = map::multipliers(g, choice.folding);
+  r.planned = budget.lut4 > 0 ? (estimate.lut4(choice.uses_dsp) + budget.reserved_lut4) / budget.lut4 : 0;
+  const bool stored = !p.out.empty() && !p.dry_run;
 
   say("writing Verilog");
   const rtl::Design d = rtl::generate(g, choice.folding, "net", budget.family);
@@ -304,6 +320,24 @@ BuildResult build(const ir::Graph& model, const BuildParams& p, const Cancel& ca
   metric("BRAM", estimate.cost.bram, r.bram, Fidelity::estimated, fitted);
   if (!placed) metric("DSP", choice.uses_dsp ? estimate.cost.dsp : 0, r.dsp, Fidelity::estimated, fitted);
 
+  {
+    Effort& f = r.effort;
+    const double lut = estimate.lut4(choice.uses_dsp), n = p.verify ? static_cast<double>(p.frames ? p.frames->shape().at(0) : p.random_frames) : 0;
+    // Twice through: without stalls and with.
+    if (p.verify) f.seconds += kCompile + kSimulate * lut * 2 * static_cast<double>(estimate.interval) * n;
+    if (p.place) f.seconds += placed ? kPlace + kPlaceLut * lut : kStages + kStageLut * lut;
+    for (const rtl::File& file : d.files) f.bytes += static_cast<double>(file.text.size());
+    f.bytes += 400e3 + n * 8 * static_cast<double>(element_count(g.input_shape));
+    f.work_bytes = (p.verify ? kModelBytes + 100 * lut : 0) + (p.place ? kNetlistBytes * lut : 0);
+    if (p.dry_run) {
+      r.ok = true;
+      return r;
+    }
+    if (f.seconds > 2) say("about " + f.text());
+    if (stored) require_space(p.out, f.bytes, "the design");
+    require_space(tool::work_root(), f.work_bytes, "what the tools write");
+  }
+
   Stimulus stimulus;
   Tensor frames;
   if (p.verify) {
@@ -314,7 +348,11 @@ BuildResult build(const ir::Graph& model, const BuildParams& p, const Cancel& ca
     r.values = output_values(e, r.outputs);
   }
 
-  if (!p.out.empty()) {
+  if (stored) {
+    // Nothing of an earlier design may lie between the files of this one.
+    std::error_code none;
+    if (fs::exists(p.out / "build.json") || !tried.empty())
+      for (const char* folder : {"rtl", "bench"}) fs::remove_all(p.out / folder, none);
     fs::create_directories(p.out / "rtl");
     fs::create_directories(p.out / "bench");
     for (const rtl::File& f : d.files) write_file(p.out / "rtl" / f.name, f.text);
@@ -359,6 +397,8 @@ BuildResult build(const ir::Graph& model, const BuildParams& p, const Cancel& ca
       auto over = [&](std::string_view what, I n, std::string_view key) {
         if (n <= p.target.available(key) || !r.ok) return;
         r.ok = false;
+        r.full = key;
+        r.excess = static_cast<double>(n - p.target.available(key));
         r.reason = fmt::format("it does not fit {}: {} {} of {}", p.target.name, n, what, p.target.available(key));
       };
       over("LUT6", c.lut, "lut6");
@@ -379,21 +419,60 @@ BuildResult build(const ir::Graph& model, const BuildParams& p, const Cancel& ca
       if (!r.synthesis->place.fits) {
         r.ok = false;
         r.reason = fmt::format("it does not fit {}: {}", p.target.name, r.synthesis->place.reason);
+        const tool::Ice40Cells& c = r.synthesis->cells;
+        r.full = "lut4";
+        for (auto [n, key] : {std::pair<I, const char*>{c.bram, "bram"}, {c.dsp, "dsp"}})
+          if (n > p.target.available(key)) r.full = key, r.excess = static_cast<double>(n - p.target.available(key));
       } else if (r.synthesis->place.fmax > 0 && r.synthesis->place.fmax < clock) {
         r.ok = false;
         r.reason = fmt::format("{} MHz are asked for, {:.1f} MHz are reached", clock, r.synthesis->place.fmax);
       }
-      if (!p.out.empty()) {
+      if (stored) {
         for (const rtl::File& f : r.synthesis->shell.files) write_file(p.out / "rtl" / f.name, f.text);
         if (!r.synthesis->shell.pcf.empty()) write_file(p.out / "board.pcf", r.synthesis->shell.pcf);
         if (!r.synthesis->bitstream.empty()) write_file(p.out / "net.bin", r.synthesis->bitstream);
       }
     }
   }
-  if (!p.out.empty()) {
+  if (stored) {
     write_file(p.out / "summary.txt", summary_text(r));
     write_file(p.out / "build.json", to_json(r));
     write_file(p.out / "report.html", report_page(p.out, p.out));
+  }
+  return r;
+}
+
+}  // namespace
+
+std::string Effort::text() const {
+  return fmt::format("{:.0f} s on two processors, {:.1f} MB in --out, {:.0f} MB of temporary files (a rough estimate)", std::max(1.0, seconds), bytes / 1e6, work_bytes / 1e6);
+}
+
+BuildResult build(const ir::Graph& model, const BuildParams& p, const Cancel& cancel) {
+  if (!p.out.empty() && !p.dry_run) {
+    require_writable_folder(p.out);
+    if (!p.overwrite && fs::exists(p.out / "build.json"))
+      throw bad_input("the folder already holds a design").at(p.out.string()).fix("another --out, or --force");
+  }
+  Less less;
+  less.fill = p.fill;
+  BuildResult r = build_once(model, p, less, {}, cancel);
+  // Closed forms are a few per cent off: what the tools could not fit is folded further, with what they found missing.
+  constexpr int kAttempts = 4;
+  for (int i = 1; i < kAttempts && !r.ok && !r.full.empty() && !p.folding; ++i) {
+    if (r.full == "bram") less.bram += r.excess;
+    else if (r.full == "dsp") less.dsp += r.excess;
+    else less.fill = 0.85 * r.planned;
+    std::vector<std::string> tried = r.tried;
+    tried.push_back(fmt::format("a folding of {:.0f} cycles a frame and {} multipliers: {}", r.metrics.at(0).metric.value, r.multipliers, r.reason));
+    if (p.say) p.say(tried.back() + "; folding further");
+    try {
+      r = build_once(model, p, less, tried, cancel);
+    } catch (const Error& e) {
+      if (e.code() != Exit::no) throw;
+      r.reason += fmt::format("; and no smaller folding serves: {}", e.what());  // the folder keeps what was tried last
+      break;
+    }
   }
   return r;
 }
@@ -447,6 +526,7 @@ std::string summary_text(const BuildResult& r) {
            n.metric.unit, std::string(to_string(n.metric.fidelity)), n.metric.source});
   std::string s = fmt::format("{} on {}, design {}\n\n{}\n{}\n", r.name, r.target, r.hash, render(t, TableStyle::text), render(m, TableStyle::text));
   if (!r.quantised.empty()) s += "Quantised on the way: " + r.quantised + "\n";
+  for (const std::string& t : r.tried) s += "Tried before: " + t + "\n";
   if (!r.limit.empty()) s += "What limits the speed: " + r.limit + "\n";
   for (const std::string& h : r.host) s += "On the host " + h + "\n";
   if (!r.reason.empty()) s += "NOT DONE: " + r.reason + "\n";
@@ -465,7 +545,7 @@ std::string to_json(const BuildResult& r) {
   j.key("metrics").array();
   for (const NamedMetric& m : r.metrics)
     j.object().field("name", m.name).field("value", m.metric.value).field("unit", m.metric.unit).field("fidelity", to_string(m.metric.fidelity)).field("source", m.metric.source).end();
-  j.end().field("limit", r.limit).field("frames", r.frames_source).field("host", r.host);
+  j.end().field("limit", r.limit).field("tried", r.tried).field("frames", r.frames_source).field("host", r.host);
   j.field("generate_s", r.generate_s).field("verify_s", r.verify_s).field("synthesis_s", r.synthesis_s).end();
   return j.text();
 }

@@ -32,6 +32,8 @@ struct BuildParams {
   std::uint64_t seed = 0;
   bool verify = true;
   bool place = true;                   // synthesis, placement, bitstream (iCE40)
+  double fill = 0;                     // share of the LUTs that the first folding may plan; 0: the target's (0.85; xcup 0.7)
+  bool dry_run = false;                // folding and closed forms only: nothing is run, nothing written
   std::filesystem::path out;           // folder; empty: nothing is written
   bool overwrite = true;
   std::function<void(std::string_view)> say;  // what happens now
@@ -43,6 +45,11 @@ struct BuildLayer {                    // one row of the layer table
   int weight_bits = 0, bits = 0;       // of the result
   std::int64_t cycles = 0;             // per frame: exact, of its slowest stage
   plan::Cost cost;                     // estimated
+};
+// What a build will take: rough, from the estimated LUTs, and meant to be said before it begins.
+struct Effort {
+  double seconds = 0, bytes = 0, work_bytes = 0;  // wall time on two processors; in `out`; of the tools' own files
+  std::string text() const;
 };
 struct BuildResult {
   std::string name, target, hash;
@@ -61,10 +68,16 @@ struct BuildResult {
   std::vector<std::int64_t> outputs;   // words of all frames, logical order: what the Verilog must send
   Tensor values;                       // f32 or i64 [frames, ...]: what the words stand for (scale and offset per channel applied)
   double generate_s = 0, verify_s = 0, synthesis_s = 0;
+  Effort effort;
+  double planned = 0;                  // share of the part's LUTs that the folding was thought to need, a shell included
+  std::string full;                    // what the part has too little of ("lut4", "bram", ...) after synthesis or placement; else empty
+  double excess = 0;                   // by how many, where the tools say so
+  std::vector<std::string> tried;      // foldings that did not fit, and why; this one came after them
   bool ok = false;                     // verified without a mismatch and, where asked, placed
   std::string reason;                  // when not
 };
-// Error(no): the model or the target cannot; the mismatch or what does not fit is in BuildResult.
+// Error(no): the model or the target cannot; the mismatch or what does not fit is in BuildResult. A chosen folding that the
+// tools cannot fit is folded further, at most three times. Error(limit) when the disk has no room for what will be written.
 // The folder holds rtl/, bench/, model.onnx, folding.json, frames.npz, build.json, driver.md, summary.txt, report.html, and
 // where it was placed net.bin with its board.pcf.
 BuildResult build(const ir::Graph& model, const BuildParams& params, const Cancel& cancel = Cancel::never());

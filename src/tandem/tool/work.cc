@@ -47,6 +47,8 @@ void sweep(const fs::path& root) {
 
 }  // namespace
 
+fs::path work_root() { return temp_root(); }
+
 WorkFolder::WorkFolder() {
   const fs::path root = temp_root();
   static std::once_flag once;

@@ -29,6 +29,9 @@ class WorkFolder {
   bool keep_ = false;
 };
 
+// $TMPDIR or /tmp: where work folders lie.
+std::filesystem::path work_root();
+
 // File names inside a work folder: [A-Za-z0-9_] first, then also . - and single slashes; no "..". They may stand in
 // a tool's script. Anything else throws Error(bad_input).
 void require_safe_name(std::string_view name);
