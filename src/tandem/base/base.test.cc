@@ -280,6 +280,8 @@ TEST(File, WritableFolder) {
   EXPECT_EQ(code_of([&] { require_writable_folder(t.path / "f"); }), Exit::bad_input);
   EXPECT_EQ(code_of([&] { require_writable_folder(t.path / "f" / "g"); }), Exit::bad_input);
   EXPECT_EQ(code_of([] { require_writable_folder("/proc/tandem"); }), Exit::bad_input);
+  require_space(t.path / "not" / "yet", 1, "a byte");
+  EXPECT_EQ(code_of([&] { require_space(t.path / "not" / "yet", 1e30, "the universe"); }), Exit::limit);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <set>
 
 #include "tandem/base/file.h"
 #include "tandem/base/rng.h"
@@ -29,7 +30,7 @@ struct Net {
   }
 };
 // 8x8 image -> 2 convolutions -> pooling -> dense -> class.
-Graph small_net(bool quantised_input = true) {
+Graph small_net(bool quantised_input = true, I wide = 1) {
   Net n;
   ValueId x = n.g.add_input("image", DType::f32, {ir::Dim(std::string("batch")), 1, 8, 8});
   if (quantised_input) x = n.quant(x, 1.0f / 16, 4, false);
@@ -37,11 +38,11 @@ Graph small_net(bool quantised_input = true) {
     v = n.g.add_node("Conv", {v, n.weight({out, in, 3, 3}, 0.25f, 4)}, {{"pads", std::vector<I>{1, 1, 1, 1}}}, n.g.unique_name("conv"));
     return n.quant(n.g.add_node("Relu", {v}, {}, n.g.unique_name("relu")), 0.5f, 4, false);
   };
-  x = conv(1, 4, x);
-  x = conv(4, 6, x);
+  x = conv(1, 4 * wide, x);
+  x = conv(4 * wide, 6 * wide, x);
   x = n.g.add_node("MaxPool", {x}, {{"kernel_shape", std::vector<I>{2, 2}}, {"strides", std::vector<I>{2, 2}}}, "pool");
   x = n.g.add_node("Flatten", {x}, {}, "flatten");
-  x = n.g.add_node("MatMul", {x, n.weight({96, 10}, 0.25f, 4)}, {}, "dense");
+  x = n.g.add_node("MatMul", {x, n.weight({96 * wide, 10}, 0.25f, 4)}, {}, "dense");
   x = n.g.add_node("ArgMax", {x}, {{"axis", I(1)}, {"keepdims", I(0)}}, "class");
   n.g.outputs = {x};
   return n.g;
@@ -93,6 +94,64 @@ TEST(RtlBuild, FromModelToBitstream) {
   const flow::VerifyResult changed = flow::verify_folder(p.out);
   EXPECT_FALSE(changed.ok);
   EXPECT_TRUE(changed.first.has_value());
+}
+
+// Where half as much again as the part holds may be planned, placement fails; the build goes on by itself to what fits, and
+// says what it tried. The folder then holds that design and nothing of the others.
+TEST(RtlBuild, WhatDoesNotFitIsFoldedFurther) {
+  tool::WorkFolder folder;
+  flow::BuildParams p = params();
+  p.out = folder / "design";
+  p.target = hardware::find_target("xczu7ev");
+  p.target.budget.at("lut6").count = 1000;  // synthesis alone decides: the placement of a full iCE40 takes a minute
+  p.fill = 1.5;
+  p.multipliers = 1000;
+  p.random_frames = 2;
+  std::vector<std::string> said;
+  p.say = [&](std::string_view s) { said.emplace_back(s); };
+  const flow::BuildResult r = flow::build(small_net(true, 3), p);
+  EXPECT_TRUE(r.ok) << r.reason;
+  ASSERT_GE(r.tried.size(), 1u);
+  EXPECT_NE(r.tried[0].find("does not fit xczu7ev"), std::string::npos) << r.tried[0];
+  EXPECT_LE(r.planned, 1);
+  ASSERT_TRUE(r.stages);
+  EXPECT_LE(r.stages->total.lut, 1000);
+  EXPECT_NE(std::find(said.begin(), said.end(), r.tried[0] + "; folding further"), said.end());
+  EXPECT_NE(read_file(p.out / "build.json").find("cycles a frame and "), std::string::npos);
+  EXPECT_TRUE(flow::verify_folder(p.out).ok);
+  // What an undisturbed build of that folding writes.
+  p.folding = read_file(p.out / "folding.json");
+  p.verify = p.place = false;
+  p.out = folder / "alone";
+  flow::build(small_net(true, 3), p);
+  const auto files = [](const std::filesystem::path& f) {
+    std::set<std::string> names;
+    for (const auto& e : std::filesystem::directory_iterator(f / "rtl")) names.insert(e.path().filename());
+    return names;
+  };
+  const std::set<std::string> alone = files(p.out);
+  for (const std::string& f : files(folder / "design"))
+    if (f.find("shell") == f.npos && f.find("serial") == f.npos && f.find("uart") == f.npos) EXPECT_TRUE(alone.count(f)) << f;
+}
+
+TEST(RtlBuild, ADryRunRunsNothing) {
+  tool::WorkFolder folder;
+  flow::BuildParams p = params();
+  p.out = folder / "design";
+  p.dry_run = true;
+  const flow::BuildResult r = flow::build(small_net(), p);
+  EXPECT_FALSE(std::filesystem::exists(p.out));
+  EXPECT_FALSE(r.verified || r.synthesis);
+  EXPECT_GT(r.effort.seconds, 1);
+  EXPECT_GT(r.effort.bytes, 1e4);
+  p.dry_run = false;
+  p.place = p.verify = false;
+  const flow::BuildResult real = flow::build(small_net(), p);
+  EXPECT_EQ(real.hash, r.hash);
+  double written = 0;
+  for (const auto& e : std::filesystem::recursive_directory_iterator(p.out))
+    if (e.is_regular_file()) written += static_cast<double>(e.file_size());
+  EXPECT_LT(written, r.effort.bytes);
 }
 
 TEST(RtlBuild, ThroughputIsMetOrExplained) {

@@ -17,6 +17,8 @@
 
 namespace tandem::flow {
 namespace {
+
+constexpr double kTrialBytes = 1500, kStudyBytes = 100000;  // of the store and its tables
 using I = std::int64_t;
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
@@ -193,6 +195,7 @@ ExploreResult explore(const fs::path& file, const ExploreParams& params, const C
   const Study s = read_study(Config::read(file, params.limits), file.parent_path(), params.seed, params.limits);
   const fs::path out = params.out, db = out / "study.db";
   require_writable_folder(out);
+  require_space(out, static_cast<double>(s.trials) * kTrialBytes + kStudyBytes, "the study");
   std::error_code ec;
   if (fs::exists(db, ec) && params.overwrite && !params.resume)
     for (const char* n : {"study.db", "study.db-wal", "study.db-shm"}) fs::remove(out / n, ec);
@@ -354,7 +357,7 @@ ExplorePlan plan_study(const fs::path& file, const ExploreParams& params, const 
   }
   if (s.front == "place") p.seconds += 20.0 * s.front_most;
   if (s.front == "verify") p.seconds += 10.0 * s.front_most;
-  p.bytes += static_cast<std::uint64_t>(p.trials) * 1500 + 100000;
+  p.bytes += static_cast<std::uint64_t>(static_cast<double>(p.trials) * kTrialBytes + kStudyBytes);
   return p;
 }
 
