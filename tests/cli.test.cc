@@ -65,7 +65,7 @@ Tensor example_input() {
 }
 
 TEST(cli, example_files_are_what_the_test_makes) {
-  const fs::path folder = fs::path(TANDEM_SOURCE_DIR) / "tests/examples";
+  const fs::path folder = fs::path(TANDEM_SOURCE_DIR) / "examples";
   const std::string model = ir::onnx_bytes(example_model()), x = npz_bytes({{"x", example_input()}});
   if (std::getenv("TANDEM_UPDATE")) {
     fs::create_directories(folder);

@@ -46,15 +46,10 @@ struct Folder {
 
 #define EXPECT_HAS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
 
-// A fresh copy of the files that examples use.
+// The files that examples use, where `--help` has them (beside the user) and where the documents have them (in examples/).
 struct Examples : Folder {
   Examples() {
-    const fs::path root(TANDEM_SOURCE_DIR);
-    for (const fs::path& from : {root / "tests/examples", root / "examples"}) {
-      if (!fs::exists(from)) continue;
-      fs::create_directories((path / fs::relative(from, root)).parent_path());
-      for (const fs::path& to : {path, path / fs::relative(from, root)}) fs::copy(from, to, fs::copy_options::recursive | fs::copy_options::overwrite_existing);
-    }
+    for (const fs::path& to : {path, path / "examples"}) fs::copy(fs::path(TANDEM_SOURCE_DIR) / "examples", to, fs::copy_options::recursive | fs::copy_options::overwrite_existing);
   }
 };
 

@@ -57,7 +57,7 @@ struct Context {
 using Run = std::function<Exit(Context&)>;
 
 struct Example {
-  std::string_view command;     // run by a test in a copy of tests/examples, must end with exit code 0
+  std::string_view command;     // run by a test in a copy of examples, must end with exit code 0
   std::string_view needs = "";  // external tools it needs ("yosys nextpnr-ice40"); "learn": libtandem_learn
 };
 

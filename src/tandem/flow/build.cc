@@ -423,6 +423,11 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
         r.full = "lut4";
         for (auto [n, key] : {std::pair<I, const char*>{c.bram, "bram"}, {c.dsp, "dsp"}})
           if (n > p.target.available(key)) r.full = key, r.excess = static_cast<double>(n - p.target.available(key));
+      } else if (const auto lc = r.synthesis->place.utilisation.find("ICESTORM_LC"); lc != r.synthesis->place.utilisation.end() && lc->second.used > p.target.available("lut4")) {
+        // A target of the user's may leave less than the part has.
+        r.ok = false;
+        r.full = "lut4";
+        r.reason = fmt::format("it does not fit {}: {} logic cells of {}", p.target.name, lc->second.used, p.target.available("lut4"));
       } else if (r.synthesis->place.fmax > 0 && r.synthesis->place.fmax < clock) {
         r.ok = false;
         r.reason = fmt::format("{} MHz are asked for, {:.1f} MHz are reached", clock, r.synthesis->place.fmax);

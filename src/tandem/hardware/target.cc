@@ -185,9 +185,10 @@ Target read_target(const Config& c) {
     }
   if (const auto l = c.find("links"))
     for (const Config& n : l->items()) t.links.push_back(link(n));
-  const Config tech = c.at("technology");
-  tech.only({"node_nm", "supply_v", "source"});
-  t.technology = {tech.real("node_nm", 0.1, 1e5), tech.real("supply_v", 0.01, 1e3), tech.required<std::string>("source")};
+  if (const auto tech = c.find("technology")) {
+    tech->only({"node_nm", "supply_v", "source"});
+    t.technology = {tech->real("node_nm", 0.1, 1e5), tech->real("supply_v", 0.01, 1e3), tech->required<std::string>("source")};
+  }
   check(t);
   return t;
 }

@@ -64,7 +64,7 @@ struct Link {
 };
 
 struct Technology {
-  double node_nm = 0, supply_v = 0;
+  double node_nm = 0, supply_v = 0;        // 0: not said; nothing that depends on it is then estimated
   std::string source;
 };
 
