@@ -115,6 +115,9 @@ void carry_out(const fs::path& file) {
     return;
   }
   Examples f;
+  fs::create_directories(f.path / "docs/book");
+  for (const auto& e : fs::directory_iterator(kRoot / "docs/book"))
+    if (e.path().extension() != ".md") fs::copy_file(e.path(), f.path / "docs/book" / e.path().filename());
   std::set<std::string> sources;  // changed ones
   bool stale = false;
   for (const Block& b : page.blocks) {

@@ -64,6 +64,20 @@ Tensor example_input() {
   return Tensor::of<float>({2, 1, 8, 8}, v);
 }
 
+// What the book's chapter on operators runs: 1 / (x + 1), with an operator that it adds.
+ir::Graph reciprocal_model() {
+  using namespace ir;
+  Graph g;
+  g.name = "reciprocal";
+  const std::vector<Dim> dims{Dim("batch"), Dim(1), Dim(8), Dim(8)};
+  const ValueId x = g.add_input("x", DType::f32, dims);
+  const ValueId one = g.add_node("Add", {x, g.add_constant("one", Tensor::scalar(1.0f))}, {}, "plus_one");
+  g.outputs = {g.add_node("Reciprocal", {one}, {}, "y")};
+  g.values[static_cast<std::size_t>(g.outputs[0])].name = "y";
+  g.values[static_cast<std::size_t>(g.outputs[0])].type = {DType::f32, Dims(dims.begin(), dims.end())};
+  return g;
+}
+
 TEST(cli, example_files_are_what_the_test_makes) {
   const fs::path folder = fs::path(TANDEM_SOURCE_DIR) / "examples";
   const std::string model = ir::onnx_bytes(example_model()), x = npz_bytes({{"x", example_input()}});
@@ -71,8 +85,10 @@ TEST(cli, example_files_are_what_the_test_makes) {
     fs::create_directories(folder);
     write_file(folder / "model.onnx", model);
     write_file(folder / "x.npz", x);
+    write_file(fs::path(TANDEM_SOURCE_DIR) / "docs/book/reciprocal.onnx", ir::onnx_bytes(reciprocal_model()));
   }
   EXPECT_EQ(ir::first_difference(ir::read_onnx(folder / "model.onnx"), example_model()), "");
+  EXPECT_EQ(read_file(fs::path(TANDEM_SOURCE_DIR) / "docs/book/reciprocal.onnx"), ir::onnx_bytes(reciprocal_model()));
   EXPECT_TRUE(read_npz(folder / "x.npz").at("x").same(example_input()));
 }
 

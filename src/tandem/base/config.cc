@@ -141,7 +141,7 @@ class Builder : public YAML::EventHandler {
     n->text = text;
     n->quoted = quoted;
     // A null has no mark of its own: it is where its key is.
-    n->line = kind == Kind::null && n->parent && n->parent->kind == Kind::map ? key_line_ : m.line + 1;
+    n->line = n->parent && n->parent->kind == Kind::map && kind != Kind::scalar ? key_line_ : m.line + 1;
     return n;
   }
   void open(const YAML::Mark& m, Kind kind) {
