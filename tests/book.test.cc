@@ -148,7 +148,9 @@ void carry_out(const fs::path& file) {
       for (; i < lines.size() && lines[i].rfind("$ ", 0) != 0; ++i)
         if (lines[i].rfind("[exit ", 0) == 0) code = std::atoi(lines[i].c_str() + 6);
         else if (const std::string s = squeezed(lines[i]); !s.empty() && s != "...") shown.push_back(s);
-      const Result r = f.run((sources.empty() ? "" : "PATH=\"$PWD/bin:$PATH\"; ") + ("{ " + command + " ; } 2>&1"));
+      // As installed: Python finds tandem.py, and it finds the library.
+      const std::string installed = "export PYTHONPATH='" TANDEM_SOURCE_DIR "/python' TANDEM_LIBRARY='" + (fs::path(TANDEM_CLI).parent_path() / "libtandem.so").string() + "'; ";
+      const Result r = f.run(installed + (sources.empty() ? "" : "PATH=\"$PWD/bin:$PATH\"; ") + ("{ " + command + " ; } 2>&1"));
       ASSERT_EQ(r.code, code) << where << ": $ " << command << "\n" << r.out;
       const std::vector<std::string> got = lines_of(r.out);
       std::size_t at = 0;

@@ -1,3 +1,4 @@
+#include "tandem/train/learn.h"
 #include "tandem/cli/model.h"
 
 #include "tandem/exec/exec.h"
@@ -77,7 +78,7 @@ OpCells cells_of(std::string_view domain, std::string_view op) {
   c.ref = def->eval.as_rational ? "exact" : def->eval.as_double ? "f32" : "no";
   c.adjoint = def->adjoint ? "yes" : "no";
   // The learning library lowers the ONNX operators and QONNX's quantisers (train/eager.cc).
-  c.train = domain == "tandem" ? "no" : "yes";
+  c.train = train::is_trained(domain, op) ? "yes" : "no";
   Graph g = probe_graph(domain, op);
   if (g.nodes.empty()) {  // operators of gradients: f32 only
     c.carrier = c.exec = "f32";

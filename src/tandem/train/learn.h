@@ -43,6 +43,8 @@ const Descriptor& find_descriptor(std::span<const Descriptor> table, std::string
 
 // Why the learning library refuses a node, "" when it does not; the learner's own refusals are the same (tested).
 std::string why_not_trainable(const ir::Graph& g, const ir::Node& n);
+// Whether the operator is trained at all; the node's attributes and inputs may still be refused.
+bool is_trained(std::string_view domain, std::string_view op);
 
 // ---- what to do ---------------------------------------------------------------------------------
 struct Choice {                      // one row of a table with its parameters, in the table's order

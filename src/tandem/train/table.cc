@@ -62,10 +62,15 @@ double Choice::operator[](std::string_view parameter) const {
   return 0;
 }
 
-std::string why_not_trainable(const ir::Graph& g, const ir::Node& n) {
+bool is_trained(std::string_view domain, std::string_view op) {
   static constexpr std::string_view kOnnx[] = {
       "Conv", "MatMul", "Gemm", "Add", "Sub", "Mul", "Div", "Pow", "BatchNormalization", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool",
       "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Shape", "Gather", "Transpose", "Concat", "ArgMax", "Softmax", "Identity", "Dropout"};
+  if (op == "Quant" || op == "BipolarQuant") return domain == "qonnx.custom_op.general";
+  return (domain.empty() || domain == "ai.onnx") && std::find(std::begin(kOnnx), std::end(kOnnx), op) != std::end(kOnnx);
+}
+
+std::string why_not_trainable(const ir::Graph& g, const ir::Node& n) {
   const auto fixed = [&](std::size_t i) { return n.in(i) == ir::kNone || g.constant(n.in(i)) != nullptr; };
   if (n.op == "Quant" || n.op == "BipolarQuant") {
     if (n.op == "Quant") {
@@ -76,8 +81,7 @@ std::string why_not_trainable(const ir::Graph& g, const ir::Node& n) {
     }
     return g.constant(n.in(1)) ? "" : "the scale is not constant";
   }
-  if (!(n.domain.empty() || n.domain == "ai.onnx") || std::find(std::begin(kOnnx), std::end(kOnnx), n.op) == std::end(kOnnx))
-    return "this operator cannot be trained";
+  if (!is_trained(n.domain, n.op)) return "this operator cannot be trained";
   if (n.op == "Clip" && !(fixed(1) && fixed(2))) return "the bounds are not constant";
   if (n.op == "Dropout" && !fixed(1)) return "the ratio is not constant";
   if ((n.op == "Squeeze" || n.op == "Unsqueeze") && !fixed(1)) return "its axes are not constant";
