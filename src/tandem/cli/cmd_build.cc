@@ -65,6 +65,7 @@ Run setup(Options& o) {
     p.input_format = a->input_format;
     p.multipliers = a->multipliers;
     p.seed = c.seed;
+    p.command = c.command;
     p.place = !a->no_place;
     p.verify = !a->no_verify;
     p.dry_run = a->dry_run;

@@ -36,6 +36,7 @@ struct Context {
   std::uint64_t seed = 0;   // --seed
   bool seed_given = false;  // it was typed: it then wins over a seed in the user's file
   int jobs = 0;             // --jobs, 0: all processors lent to us
+  std::string command;      // as typed, quoted for a shell
   std::string out;          // --out: file or folder of the result; empty: none
   bool force = false;       // --force: existing files may be overwritten
   Limits limits;            // --memory

@@ -5,9 +5,11 @@
 #include <chrono>
 #include <cmath>
 
+#include "tandem/flow/precision.h"
 #include "tandem/flow/report.h"
 #include "tandem/base/file.h"
 #include "tandem/base/json.h"
+#include "tandem/base/machine.h"
 #include "tandem/base/rng.h"
 #include "tandem/base/table.h"
 #include "tandem/exec/exec.h"
@@ -116,6 +118,25 @@ std::string shape_text(const Shape& s) {
   std::string r;
   for (I d : s) r += (r.empty() ? "" : "x") + std::to_string(d);
   return r.empty() ? "1" : r;
+}
+
+report::Waveform waveform(const VerifyResult& v, const plan::StageGraph& g) {
+  report::Waveform w;
+  w.id = "wave";
+  w.title = "Both streams around the first output";
+  w.summary = fmt::format("Recorded in the run in which either side stalls with probability {}. A beat passes in a cycle in which TVALID and TREADY are high; the data are element 0 of the beat.", v.trace_stall);
+  w.first_cycle = v.trace_first;
+  w.signals = {{"s_axis_tvalid", 1, {}}, {"s_axis_tready", 1, {}}, {"s_axis_tdata[0]", std::max(2, g.input.bits), {}},
+               {"m_axis_tvalid", 1, {}}, {"m_axis_tready", 1, {}}, {"m_axis_tdata[0]", std::max(2, g.output.bits), {}}};
+  for (const TracedCycle& c : v.trace) {
+    w.signals[0].values.push_back(c.in_valid);
+    w.signals[1].values.push_back(c.in_ready);
+    w.signals[2].values.push_back(c.in_valid ? std::optional<I>(c.in) : std::nullopt);
+    w.signals[3].values.push_back(c.out_valid);
+    w.signals[4].values.push_back(c.out_ready);
+    w.signals[5].values.push_back(c.out_valid ? std::optional<I>(c.out) : std::nullopt);
+  }
+  return w;
 }
 
 std::string driver_text(const BuildResult& r, const plan::StageGraph& g, const rtl::Design& d) {
@@ -241,6 +262,8 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
   r.tried = tried;
   r.name = p.name;
   r.quantised = p.quantised;
+  r.provenance = {{"tandem", TANDEM_VERSION}, {"made", utc_now()}, {"processor", processor()}, {"seed", std::to_string(p.seed)}};
+  if (!p.command.empty()) r.provenance.emplace_back("command", p.command);
   r.target = p.target.name;
   say("lowering to integers");
   const ir::Graph graph = hardware_graph(model, p.input_format);
@@ -346,6 +369,7 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
     say("computing the exact results");
     stimulus = exact_frames(e, frames, &r.outputs, cancel);
     r.values = output_values(e, r.outputs);
+    r.precision = precision_profile(e.program, frames, 32, cancel);
   }
 
   if (stored) {
@@ -370,8 +394,10 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
     say(fmt::format("verifying {} frames in Verilator", frames.shape()[0]));
     VerifyOptions o;
     o.seed = p.seed;
+    o.trace_cycles = 64;
     r.verified = verify({&d, 1}, {&stimulus, 1}, o, cancel)[0];
     r.verify_s = seconds_since(start);
+    if (!r.verified->trace.empty()) r.wave = waveform(*r.verified, g);
     if (!r.verified->ok) {
       r.ok = false;
       r.reason = "the Verilog differs from the exact result: " + r.verified->text();
@@ -551,6 +577,25 @@ std::string to_json(const BuildResult& r) {
   for (const NamedMetric& m : r.metrics)
     j.object().field("name", m.name).field("value", m.metric.value).field("unit", m.metric.unit).field("fidelity", to_string(m.metric.fidelity)).field("source", m.metric.source).end();
   j.end().field("limit", r.limit).field("tried", r.tried).field("frames", r.frames_source).field("host", r.host);
+  j.key("precision").array();
+  for (const report::Distribution& d : r.precision) {
+    j.object().field("layer", d.layer).field("format", d.format).field("lo", d.lo).field("hi", d.hi).field("seen_lo", d.seen_lo).field("seen_hi", d.seen_hi).field("n", d.n).field("counts", d.counts);
+    if (d.clipped) j.field("clipped", *d.clipped).field("flushed", *d.flushed);
+    j.end();
+  }
+  j.end();
+  if (r.wave) {
+    j.key("waveform").object().field("title", r.wave->title).field("summary", r.wave->summary).field("first_cycle", r.wave->first_cycle).key("signals").array();
+    for (const report::Signal& s : r.wave->signals) {
+      j.object().field("name", s.name).field("bits", s.bits).key("values").array();
+      for (const auto& v : s.values) v ? j.value(*v) : j.null();
+      j.end().end();
+    }
+    j.end().end();
+  }
+  j.key("provenance").object();
+  for (const auto& [key, value] : r.provenance) j.field(key, value);
+  j.end();
   j.field("generate_s", r.generate_s).field("verify_s", r.verify_s).field("synthesis_s", r.synthesis_s).end();
   return j.text();
 }

@@ -12,6 +12,7 @@
 #include "tandem/hardware/target.h"
 #include "tandem/ir/graph.h"
 #include "tandem/map/folding.h"
+#include "tandem/report/chart.h"
 
 namespace tandem::flow {
 
@@ -30,6 +31,7 @@ struct BuildParams {
   std::string frames_source;           // where they come from: data set, split, n
   std::int64_t random_frames = 64;     // else random codes
   std::uint64_t seed = 0;
+  std::string command;                 // as typed, for the provenance; may be empty
   bool verify = true;
   bool place = true;                   // synthesis, placement, bitstream (iCE40)
   double fill = 0;                     // share of the LUTs that the first folding may plan; 0: the target's (0.85; xcup 0.7)
@@ -56,6 +58,8 @@ struct BuildResult {
   std::string quantised;               // as in BuildParams
   std::vector<BuildLayer> layers;
   std::vector<NamedMetric> metrics;    // the summary; each with its fidelity and source
+  std::vector<report::Distribution> precision;  // integers of each quantiser over the first frames
+  std::optional<report::Waveform> wave;         // both streams around the first output beat, stalled at random
   std::vector<std::string> host;       // what stays on the host
   std::string frames_source;
   std::string limit;                   // what keeps it from being faster
@@ -63,6 +67,7 @@ struct BuildResult {
   std::optional<SynthesisResult> synthesis;  // iCE40: placed
   std::optional<StageSynthesis> stages;      // xcup: synthesised
   std::string lut, bram, dsp;                // units of the costs
+  std::vector<std::pair<std::string, std::string>> provenance;  // what, with which, where and when
   bool uses_dsp = false;
   std::int64_t multipliers = 0;              // PE * SIMD, summed
   std::vector<std::int64_t> outputs;   // words of all frames, logical order: what the Verilog must send

@@ -67,7 +67,32 @@ report::Design load_design(const fs::path& folder) {
   } catch (const Error&) {
     // A part that this Tandem does not know, for example described in a file of the user: the page shows no budget.
   }
+  if (const auto all = c.find("precision"))
+    for (const Config& x : all->items()) {
+      report::Distribution q;
+      q.layer = x.required<std::string>("layer");
+      q.format = text(x, "format");
+      q.lo = x.required<double>("lo"), q.hi = x.required<double>("hi");
+      q.seen_lo = x.required<double>("seen_lo"), q.seen_hi = x.required<double>("seen_hi");
+      q.n = x.required<std::int64_t>("n");
+      q.counts = x.at("counts").list<std::int64_t>();
+      q.clipped = x.optional<double>("clipped"), q.flushed = x.optional<double>("flushed");
+      if (!(q.hi >= q.lo) || q.counts.empty()) throw x.error("this is no distribution");
+      d.precision.push_back(std::move(q));
+    }
+  if (const auto w = c.find("waveform")) {
+    report::Waveform wave{"wave", text(*w, "title"), text(*w, "summary"), w->required<std::int64_t>("first_cycle"), {}};
+    for (const Config& x : w->at("signals").items()) {
+      report::Signal s{x.required<std::string>("name"), x.required<int>("bits"), {}};
+      for (const Config& v : x.at("values").items()) s.values.push_back(v.is_null() ? std::nullopt : std::optional(v.as<std::int64_t>()));
+      if (!wave.signals.empty() && s.values.size() != wave.signals[0].values.size()) throw x.error("the signals have different lengths");
+      wave.signals.push_back(std::move(s));
+    }
+    d.waves.push_back(std::move(wave));
+  }
   d.provenance = {{"design", d.hash}, {"target", d.target}, {"verified on", d.frames.empty() ? "nothing" : d.frames}};
+  if (const auto made = c.find("provenance"))
+    for (const auto& [key, value] : made->entries()) d.provenance.emplace_back(key, value.as<std::string>());
   for (auto [key, what] : {std::pair{"generate_s", "generating took"}, {"verify_s", "simulating took"}, {"synthesis_s", "synthesis and placement took"}})
     if (const double s = c.optional_or<double>(key, 0); s > 0) d.provenance.emplace_back(what, fmt::format("{:.2f} s", s));
   d.provenance.emplace_back("repeat it", fmt::format("tandem build model.onnx --target {} --folding folding.json --out again (in this folder)", d.target));

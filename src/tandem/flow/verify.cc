@@ -77,8 +77,26 @@ struct Bench {
   std::vector<U> stimulus, got, ends, now, held;
   U sent = 0, received = 0, first_in = 0, first_out = 0, fault = 0;
   bool offered = false, was_stalled = false, tvalid = false, tready = false;
+  std::vector<U> trace;  // per cycle: valid and ready of both sides, low words of both sides
+  U trace_end = 0;       // the cycle after the last one in it
   bool done() const { return sent == in.total && received == out.total; }
 };
+U trace_cycles = 0;
+// Around the first output: half before it, half after it.
+template <class D, class E>
+void record(Bench& b, bool s_ready, const D& s_data, bool m_valid, const E& m_data, U cycle) {
+  const bool full = b.trace.size() >= 3 * trace_cycles;
+  if (full && b.trace_end != cycle) return;
+  if (!(b.received > 0) && b.trace.size() >= 3 * (trace_cycles / 2)) b.trace.erase(b.trace.begin(), b.trace.begin() + 3);
+  else if (full) return;
+  std::vector<U> in(b.in.words), out(b.out.words);
+  sample(s_data, in.data());
+  sample(m_data, out.data());
+  b.trace.push_back(b.offered | s_ready << 1 | m_valid << 2 | b.tready << 3);
+  b.trace.push_back(in[0]);
+  b.trace.push_back(out[0]);
+  b.trace_end = cycle + 1;
+}
 enum Fault { valid_dropped = 1, data_changed = 2, last_wrong = 4, valid_waits = 8, too_many = 16, stuck = 32 };
 U gap = 0;
 
@@ -135,12 +153,13 @@ std::vector<U> read_words(const char* name) {
 }
 }  // namespace
 
-// arguments: stimulus, result, nonce, seed, gap in 2^-32, frames (0: all), idle cycles before giving up
+// arguments: stimulus, result, nonce, seed, gap in 2^-32, frames (0: all), idle cycles before giving up, cycles to record
 int main(int argc, char** argv) {
-  if (argc != 8) return 2;
+  if (argc != 9) return 2;
   auto number = [&](int i) { return static_cast<U>(std::strtoull(argv[i], nullptr, 10)); };
   const U nonce = number(3), seed = number(4), max_frames = number(6), patience = number(7);
   gap = number(5);
+  trace_cycles = number(8);
   state = seed * 2 + 0x9E3779B97F4A7C15ull;
   VerilatedContext context;
   context.randReset(2);
@@ -175,6 +194,7 @@ int main(int argc, char** argv) {
     before_all(top, bench);
     top.eval();
     if (gap && cycle % 13 == 0) check_valid(top, bench);
+    if (trace_cycles) record_all(top, bench, cycle);
     after_all(top, bench, cycle);
     top.clk = 1;
     top.eval();
@@ -202,6 +222,8 @@ int main(int argc, char** argv) {
     put(b.fault); put(b.first_in); put(b.first_out); put(b.ends.size()); put(b.got.size());
     for (U x : b.ends) put(x);
     for (U x : b.got) put(x);
+    put(b.trace_end - b.trace.size() / 3); put(b.trace.size());
+    for (U x : b.trace) put(x);
   }
   put(~nonce);
   return std::fclose(f) == 0 ? 0 : 4;
@@ -254,7 +276,8 @@ void verify_group(std::span<const rtl::Design> designs, std::span<const Stimulus
     const tool::ProcessResult run = tool::run_model(
         work, model,
         {"stimulus.bin", "result.bin", std::to_string(nonce), std::to_string(o.seed + group * 1000 + r),
-         std::to_string(static_cast<std::uint64_t>(p * 4294967296.0)), std::to_string(r ? o.stall_frames : 0), std::to_string(patience)},
+         std::to_string(static_cast<std::uint64_t>(p * 4294967296.0)), std::to_string(r ? o.stall_frames : 0), std::to_string(patience),
+         std::to_string(r + 1 == std::min<std::size_t>(2, runs.size()) ? o.trace_cycles : 0)},
         o.seconds, tool::Trust::ours, cancel);
     if (run.timed_out) throw Error(Exit::limit, fmt::format("the simulation took more than {} s", o.seconds)).fix("verify fewer frames");
     if (!work.has("result.bin")) throw Error(Exit::bug, "the simulation ended without a result: " + run.summary());
@@ -275,6 +298,15 @@ void verify_group(std::span<const rtl::Design> designs, std::span<const Stimulus
       std::vector<std::uint64_t> end(ends), words(got);
       for (std::uint64_t& x : end) x = next();
       for (std::uint64_t& x : words) x = next();
+      const std::uint64_t trace_first = next(), traced = next();
+      std::vector<std::uint64_t> trace(traced);
+      for (std::uint64_t& x : trace) x = next();
+      if (traced) {
+        v.trace_first = static_cast<I>(trace_first);
+        v.trace_stall = p;
+        for (std::size_t c = 0; c + 2 < traced; c += 3)
+          v.trace.push_back({(trace[c] & 1) != 0, (trace[c] & 2) != 0, (trace[c] & 4) != 0, (trace[c] & 8) != 0, unpack(d.in, &trace[c + 1], 0), unpack(d.out, &trace[c + 2], 0)});
+      }
       if (fault) {
         v.ok = false;
         if (v.fault.empty()) v.fault = fault_text(fault);
@@ -333,6 +365,9 @@ std::string bench_cpp(std::span<const rtl::Design> designs) {
   calls += "}\nvoid after_all(Vtop& t, std::vector<Bench>& b, U cycle) {\n";
   for (std::size_t i = 0; i < designs.size(); ++i)
     calls += fmt::format("  after(b[{0}], t.d{0}_s_tready, t.d{0}_m_tdata, t.d{0}_m_tvalid, t.d{0}_m_tlast, cycle);\n", i);
+  calls += "}\nvoid record_all(Vtop& t, std::vector<Bench>& b, U cycle) {\n";
+  for (std::size_t i = 0; i < designs.size(); ++i)
+    calls += fmt::format("  record(b[{0}], t.d{0}_s_tready, t.d{0}_s_tdata, t.d{0}_m_tvalid, t.d{0}_m_tdata, cycle);\n", i);
   calls += "}\n// TVALID must not look at TREADY.\nvoid check_valid(Vtop& t, std::vector<Bench>& b) {\n";
   for (std::size_t i = 0; i < designs.size(); ++i)
     calls += fmt::format("  b[{0}].tvalid = t.d{0}_m_tvalid; t.d{0}_m_tready = !b[{0}].tready;\n", i);

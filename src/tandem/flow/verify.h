@@ -23,11 +23,16 @@ struct VerifyOptions {
   std::int64_t stall_frames = 8;         // frames of the runs with stalls (all frames run without)
   std::int64_t designs_per_model = 20;   // a Verilated model costs some seconds whatever its size
   double seconds = 600;                  // for one model's run
+  std::int64_t trace_cycles = 0;         // of the first run with stalls, around the first output beat, to be recorded
 };
 struct Divergence {
   std::int64_t frame = 0, element = 0;   // element in stream order
   std::int64_t expected = 0, actual = 0;
   double stall = 0;                      // of the run
+};
+struct TracedCycle {
+  bool in_valid = false, in_ready = false, out_valid = false, out_ready = false;
+  std::int64_t in = 0, out = 0;          // element 0 of the beat
 };
 struct VerifyResult {
   bool ok = false;
@@ -37,6 +42,9 @@ struct VerifyResult {
   double interval = 0;           // cycles per frame in steady state (0 when fewer than 4 frames)
   std::int64_t latency = 0;      // cycles from the first input beat to the first output beat
   std::int64_t cycles = 0;       // simulated, of the run without stalls
+  std::vector<TracedCycle> trace;
+  std::int64_t trace_first = 0;  // cycle of the first
+  double trace_stall = 0;        // probability of a stall in that run
   std::string tool;
   Metric interval_metric() const;
   Metric latency_metric() const;
