@@ -110,9 +110,10 @@ std::string attribute(const std::string& dom, const std::string& name) {
 void open(const Folder& f, const std::string& page, bool dark, int width, std::int64_t charts, std::int64_t rows) {
   SCOPED_TRACE(fmt::format("{} theme, {} wide", dark ? "dark" : "light", width));
   write_file(f.path / "page.html", page);
+  fs::remove_all(f.path / "profile");  // the theme chosen last would be remembered
   const Result r = f.run(fmt::format("HOME=\"$PWD\" timeout 120 {} --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --user-data-dir=\"$PWD/profile\" "
                                      "--enable-logging=stderr --virtual-time-budget=5000 --window-size={},900 {} --dump-dom \"file://$PWD/page.html\"",
-                                     browser(), width, dark ? "--blink-settings=preferredColorScheme=0" : "--blink-settings=preferredColorScheme=1"));
+                                     browser(), width, dark ? "--force-dark-mode" : "--blink-settings=preferredColorScheme=1"));
   ASSERT_EQ(r.code, 0) << r.err;
   EXPECT_EQ(r.err.find("CONSOLE"), r.err.npos) << r.err;
   EXPECT_EQ(attribute(r.out, "data-bad"), "");
