@@ -107,7 +107,7 @@ std::string attribute(const std::string& dom, const std::string& name) {
   return v;
 }
 
-void open(const Folder& f, const std::string& page, bool dark, int width, std::int64_t charts, std::int64_t rows) {
+void open(const Folder& f, const std::string& page, bool dark, int width, std::int64_t charts, std::int64_t rows, bool goes = true) {
   SCOPED_TRACE(fmt::format("{} theme, {} wide", dark ? "dark" : "light", width));
   write_file(f.path / "page.html", page);
   fs::remove_all(f.path / "profile");  // the theme chosen last would be remembered
@@ -125,7 +125,7 @@ void open(const Folder& f, const std::string& page, bool dark, int width, std::i
   EXPECT_GE(c.required<std::int64_t>("saved"), 2);
   EXPECT_EQ(c.required<std::string>("theme"), dark ? "Light theme" : "Dark theme");
   EXPECT_TRUE(c.has("sorted"));
-  EXPECT_TRUE(c.has("goes"));
+  EXPECT_EQ(c.has("goes"), goes);
 }
 
 TEST(Browser, ADesignsPage) {
@@ -150,6 +150,17 @@ TEST(Browser, AStudysPage) {
   EXPECT_LE(page.size(), 3u << 20);
   open(f, page, false, 1280, 3, 3);
   open(f, page, true, 500, 3, 3);
+}
+
+TEST(Browser, ATrainingsPage) {
+  NEEDS_BROWSER();
+  if (!all_tools_here("learn")) GTEST_SKIP() << "built without libtorch";
+  const Examples f;
+  ASSERT_EQ(f.run("tandem train examples/digits-tiny.yaml --set train.epochs=3 --out run").code, 0);
+  const std::string page = report::training_page(flow::load_training(f.path / "run"), kHands);
+  EXPECT_EQ(f.run("tandem report run").code, 0);
+  open(f, page, false, 1280, 3, 2, false);
+  open(f, page, true, 500, 3, 2, false);
 }
 
 // The test must be able to fail: a script that throws, and a request, are seen.

@@ -11,7 +11,7 @@ namespace {
 Run setup(Options& o) {
   struct Args { std::string folder; };
   auto a = std::make_shared<Args>();
-  o.argument("FOLDER", a->folder, "A folder written by `tandem build` or `tandem explore`");
+  o.argument("FOLDER", a->folder, "A folder written by `tandem build`, `tandem explore` or `tandem train`");
   return [a](Context& c) {
     const std::filesystem::path out = c.out.empty() ? std::filesystem::path(a->folder) / "report.html" : std::filesystem::path(c.out);
     if (!c.force && std::filesystem::exists(out)) throw bad_input("the file exists").at(out.string()).fix("another --out, or --force");

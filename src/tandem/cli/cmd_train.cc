@@ -1,23 +1,12 @@
 #include <cmath>
 
 #include "tandem/base/config.h"
+#include "tandem/base/machine.h"
 #include "tandem/cli/command.h"
 #include "tandem/train/learn.h"
 
 namespace tandem::cli {
 namespace {
-
-void metric(JsonWriter& j, std::string_view key, const std::optional<tasks::Score>& s) {
-  j.key(key);
-  if (!s) {
-    j.null();
-    return;
-  }
-  j.object().field("value", s->metric.value).field("unit", s->metric.unit).field("fidelity", std::string(to_string(s->metric.fidelity)));
-  if (s->metric.low) j.field("low", *s->metric.low);
-  if (s->metric.high) j.field("high", *s->metric.high);
-  j.field("correct", s->correct).field("n", s->n).field("source", s->metric.source).end();
-}
 
 Run setup(Options& o) {
   struct Args {
@@ -44,6 +33,7 @@ Run setup(Options& o) {
     p.resume = a->resume;
     p.overwrite = c.force;
     p.limits = c.limits;
+    p.provenance = {{"tandem", TANDEM_VERSION}, {"made", utc_now()}, {"processor", processor()}, {"command", c.command}};
     int shown = 0;
     auto report = [&](const train::EpochReport& e) {
       // About twenty lines, whatever the number of epochs.
@@ -65,18 +55,7 @@ Run setup(Options& o) {
     }
 
     if (c.json) {
-      JsonWriter j;
-      j.object().field("name", recipe.name).field("seed", recipe.fit.seed).field("epochs", recipe.fit.epochs);
-      j.field("best_epoch", r.fit.best_epoch).field("train_samples", r.train_samples).field("valid_samples", r.valid_samples);
-      metric(j, "valid", r.valid);
-      metric(j, "test", r.test);
-      j.field("evaluation", r.exact ? "exact" : "float").field("seconds", r.fit.seconds).field("threads", r.fit.threads);
-      j.field("library", r.fit.library).field("model", r.model_file);
-      j.key("curves").array();
-      for (const auto& e : r.fit.curves)
-        j.object().field("epoch", e.epoch).field("rate", e.rate).field("train_loss", e.train_loss).field("train_accuracy", e.train_accuracy)
-            .field("valid_loss", e.valid_loss).field("valid_accuracy", e.valid_accuracy).field("best", e.best).end();
-      c.print(j.end().end());
+      c.print(train::to_json(recipe, r, p.provenance));
       return Exit::done;
     }
     Table t;
@@ -106,7 +85,7 @@ const Command cmd_train{
     .summary = "train a quantised network as a recipe says",
     .description = "Trains the recipe's model on its data, quantisers in place (straight-through, learned scales), keeps the checkpoint with\n"
                    "the least validation error, judges it exactly on the validation part and the test split, and writes to --out:\n"
-                   "model.onnx (QONNX), curves.csv, checkpoint.npz. The same seed, threads and library give the same bits; a run that\n"
+                   "model.onnx (QONNX), curves.csv, checkpoint.npz, train.json. The same seed, threads and library give the same bits; a run that\n"
                    "was stopped continues with --resume and ends as if it had not been.",
     .examples = {{"tandem train digits.yaml --set train.epochs=2", "learn"}, {"tandem train digits.yaml --set train.epochs=2 --out run --json", "learn"}},
     .setup = setup,
@@ -114,13 +93,13 @@ const Command cmd_train{
     .schema = R"({
   "$schema": "https://json-schema.org/draft/2020-12/schema",
   "type": "object",
-  "required": ["name", "seed", "epochs", "best_epoch", "valid", "test", "evaluation", "seconds", "curves"],
+  "required": ["format", "name", "seed", "epochs", "best_epoch", "valid", "test", "evaluation", "seconds", "curves"],
   "properties": {
-    "name": {"type": "string"}, "seed": {"type": "integer"}, "epochs": {"type": "integer"}, "best_epoch": {"type": "integer"},
+    "format": {"const": "tandem.train"}, "name": {"type": "string"}, "seed": {"type": "integer"}, "epochs": {"type": "integer"}, "best_epoch": {"type": "integer"},
     "train_samples": {"type": "integer"}, "valid_samples": {"type": "integer"},
     "valid": {"$ref": "#/$defs/score"}, "test": {"$ref": "#/$defs/score"},
     "evaluation": {"enum": ["exact", "float"]}, "seconds": {"type": "number"}, "threads": {"type": "integer"},
-    "library": {"type": "string"}, "model": {"type": "string"},
+    "library": {"type": "string"}, "model": {"type": "string"}, "provenance": {"type": "object", "additionalProperties": {"type": "string"}},
     "curves": {"type": "array", "items": {"type": "object", "properties": {
       "epoch": {"type": "integer"}, "rate": {"type": "number"}, "train_loss": {"type": "number"}, "train_accuracy": {"type": "number"},
       "valid_loss": {"type": ["number", "null"]}, "valid_accuracy": {"type": ["number", "null"]}, "best": {"type": "boolean"}}}}

@@ -26,8 +26,8 @@ std::string text(const Config& c, std::string_view key) { return c.optional_or<s
 
 report::Design load_design(const fs::path& folder) {
   const fs::path file = folder / "build.json";
-  if (!fs::is_directory(folder)) throw bad_input("there is no such folder").at(folder.string()).fix("give a folder written by `tandem build --out`");
-  if (!fs::is_regular_file(file)) throw bad_input("the folder holds no build.json").at(folder.string()).fix("give a folder written by `tandem build --out`");
+  if (!fs::is_directory(folder)) throw bad_input("there is no such folder").at(folder.string()).fix("give a folder written by `tandem build --out`, `tandem explore` or `tandem train`");
+  if (!fs::is_regular_file(file)) throw bad_input("the folder holds no build.json").at(folder.string()).fix("give a folder written by `tandem build --out`, `tandem explore` or `tandem train`");
   const Config c = Config::read(file);
   if (!c.is_map() || text(c, "format") != "tandem.build") throw bad_input("this is no record of `tandem build`").at(file.string()).expected("\"format\": \"tandem.build\"").fix("build the design again");
   report::Design d;
@@ -118,8 +118,40 @@ report::Design load_design(const fs::path& folder) {
   return d;
 }
 
+report::Training load_training(const fs::path& folder) {
+  const fs::path file = folder / "train.json";
+  const Config c = Config::read(file);
+  if (!c.is_map() || text(c, "format") != "tandem.train") throw bad_input("this is no record of `tandem train`").at(file.string()).expected("\"format\": \"tandem.train\"").fix("train again");
+  report::Training t;
+  t.name = c.required<std::string>("name");
+  t.evaluation = text(c, "evaluation");
+  t.best_epoch = c.required<std::int64_t>("best_epoch");
+  const auto real = [](const Config& e, const char* key) -> std::optional<double> {
+    const auto v = e.find(key);
+    return v && !v->is_null() ? std::optional(v->as<double>()) : std::nullopt;
+  };
+  for (const Config& e : c.at("curves").items()) {
+    report::TrainingEpoch q;
+    q.epoch = e.required<std::int64_t>("epoch");
+    q.rate = real(e, "rate").value_or(0), q.train_loss = real(e, "train_loss").value_or(0), q.train_accuracy = real(e, "train_accuracy").value_or(0);
+    q.valid_loss = real(e, "valid_loss"), q.valid_accuracy = real(e, "valid_accuracy");
+    q.best = e.required<bool>("best");
+    t.epochs.push_back(q);
+  }
+  for (auto [key, part] : {std::pair{"valid", "validation"}, {"test", "test split"}})
+    if (const auto s = c.find(key); s && !s->is_null())
+      t.scores.push_back({part, {s->required<double>("value"), text(*s, "unit"), fidelity_of(s->at("fidelity")), text(*s, "source"), s->optional<double>("low"), s->optional<double>("high")}, s->required<std::int64_t>("n")});
+  t.provenance = {{"seed", std::to_string(c.required<std::int64_t>("seed"))}, {"library", text(c, "library")}, {"training took", fmt::format("{:.1f} s", c.optional_or<double>("seconds", 0))}};
+  if (const auto made = c.find("provenance"))
+    for (const auto& [key, value] : made->entries()) t.provenance.emplace_back(key, value.as<std::string>());
+  for (const char* f : {"model.onnx", "curves.csv"})
+    if (std::error_code ec; fs::is_regular_file(folder / f, ec)) t.provenance.emplace_back(std::string(f) + ", SHA-256", sha256_hex(read_file(folder / f)));
+  return t;
+}
+
 std::string report_page(const fs::path& folder, const fs::path& page_folder) {
   std::error_code none;
+  if (fs::exists(folder / "train.json", none)) return report::training_page(load_training(folder));
   const bool study = fs::exists(folder / "study.db", none);
   const report::Design d = study ? report::Design{} : load_design(folder);
   const fs::path way = fs::relative(fs::absolute(folder), fs::absolute(page_folder.empty() ? "." : page_folder), none);

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "tandem/report/design.h"
+#include "tandem/report/training.h"
 
 namespace tandem::flow {
 
@@ -11,7 +12,10 @@ namespace tandem::flow {
 // cut short or of another kind.
 report::Design load_design(const std::filesystem::path& folder);
 
-// The page of the design, or of the study (explore.h), in `folder`, for a file in `page_folder` (links to the design's files are relative to it).
+// Reads the train.json of a folder written by `tandem train`.
+report::Training load_training(const std::filesystem::path& folder);
+
+// The page of the training run, of the design, or of the study (explore.h), in `folder`, for a file in `page_folder` (links to the design's files are relative to it).
 std::string report_page(const std::filesystem::path& folder, const std::filesystem::path& page_folder);
 
 }  // namespace tandem::flow

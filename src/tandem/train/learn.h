@@ -168,7 +168,8 @@ struct Recipe {
 Recipe read_recipe(const Config& c, const std::filesystem::path& folder, std::optional<std::uint64_t> seed = {}, const Limits& limits = {});
 
 struct RunParams {
-  std::string out;                   // folder: model.onnx, curves.csv, checkpoint.npz; empty: nothing is written
+  std::string out;                   // folder: model.onnx, curves.csv, checkpoint.npz, train.json; empty: nothing is written
+  std::vector<std::pair<std::string, std::string>> provenance;  // for train.json, which is written where this is given
   bool resume = false;
   bool overwrite = false;
   Limits limits;
@@ -185,6 +186,9 @@ struct RunResult {
 // writes the results. The test split plays no part in any choice.
 RunResult run_recipe(const Recipe& r, const RunParams& p, const std::function<void(const EpochReport&)>& progress = {},
                      const Cancel& cancel = Cancel::never());
+
+// The document of a run: what `tandem train --json` prints and train.json holds.
+std::string to_json(const Recipe& r, const RunResult& result, const std::vector<std::pair<std::string, std::string>>& provenance = {});
 
 }  // namespace tandem::train
 

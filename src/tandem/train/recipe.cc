@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "tandem/base/file.h"
+#include "tandem/base/json.h"
 #include "tandem/data/dataset.h"
 #include "tandem/ir/onnx.h"
 #include "tandem/ir/op.h"
@@ -157,6 +158,21 @@ Recipe read_recipe(const Config& c, const std::filesystem::path& folder, std::op
   return r;
 }
 
+namespace {
+void metric(JsonWriter& j, std::string_view key, const std::optional<tasks::Score>& s) {
+  j.key(key);
+  if (!s) {
+    j.null();
+    return;
+  }
+  j.object().field("value", s->metric.value).field("unit", s->metric.unit).field("fidelity", std::string(to_string(s->metric.fidelity)));
+  if (s->metric.low) j.field("low", *s->metric.low);
+  if (s->metric.high) j.field("high", *s->metric.high);
+  j.field("correct", s->correct).field("n", s->n).field("source", s->metric.source).end();
+}
+
+}  // namespace
+
 RunResult run_recipe(const Recipe& r, const RunParams& p, const std::function<void(const EpochReport&)>& progress, const Cancel& cancel) {
   const std::filesystem::path out = p.out;
   if (!p.out.empty()) {
@@ -201,8 +217,26 @@ RunResult run_recipe(const Recipe& r, const RunParams& p, const std::function<vo
     result.model_file = (out / "model.onnx").string();
     ir::write_onnx(exported, result.model_file);
     write_file(out / "curves.csv", curves_csv(result.fit.curves));
+    if (!p.provenance.empty()) write_file(out / "train.json", to_json(r, result, p.provenance));
   }
   return result;
+}
+
+std::string to_json(const Recipe& recipe, const RunResult& r, const std::vector<std::pair<std::string, std::string>>& provenance) {
+  JsonWriter j;
+  j.object().field("format", "tandem.train").field("name", recipe.name).field("seed", recipe.fit.seed).field("epochs", recipe.fit.epochs);
+  j.field("best_epoch", r.fit.best_epoch).field("train_samples", r.train_samples).field("valid_samples", r.valid_samples);
+  metric(j, "valid", r.valid);
+  metric(j, "test", r.test);
+  j.field("evaluation", r.exact ? "exact" : "float").field("seconds", r.fit.seconds).field("threads", r.fit.threads);
+  j.field("library", r.fit.library).field("model", r.model_file);
+  j.key("curves").array();
+  for (const auto& e : r.fit.curves)
+    j.object().field("epoch", e.epoch).field("rate", e.rate).field("train_loss", e.train_loss).field("train_accuracy", e.train_accuracy)
+    .field("valid_loss", e.valid_loss).field("valid_accuracy", e.valid_accuracy).field("best", e.best).end();
+  j.end().key("provenance").object();
+  for (const auto& [key, value] : provenance) j.field(key, value);
+  return j.end().end().text();
 }
 
 }  // namespace tandem::train
