@@ -75,6 +75,38 @@ TEST(Explore, AStoppedDemoGoesOn) {
   EXPECT_EQ(whole(f.path / "storm"), whole(f.path / "calm"));
 }
 
+// Another family: its own closed forms and unit, and a design of the front that is verified takes the place of its estimate.
+TEST(Explore, UltraScalePartsAreExploredToo) {
+  Examples f;
+  std::string study = read_file(f.path / "examples/explore-folding.yaml");
+  for (const auto& [from, to] : {std::pair<std::string, std::string>{"up5k\n", "xcup\n"}, {"clock: 12\n", "clock: 200\n"}, {"lut4: minimise", "lut: minimise"}, {"lut4: \"<=", "lut: \"<="}}) {
+    ASSERT_NE(study.find(from), std::string::npos) << from;
+    study.replace(study.find(from), from.size(), to);
+  }
+  const bool verify = all_tools_here("verilator");
+  write_file(f.path / "examples/x.yaml", study + (verify ? "front: {build: verify, most: 1}\n" : ""));
+  const Result r = f.run("tandem explore examples/x.yaml --out x --json");
+  ASSERT_EQ(r.code, 0) << r.err;
+  const Config c = Config::parse(r.out, "front", {});
+  bool built = false;
+  for (const Config& t : c.at("front").items()) {
+    EXPECT_NE(t.at("metrics").at("lut").required<std::string>("source").find("synth_xilinx"), std::string::npos);
+    EXPECT_FALSE(t.at("metrics").has("lut4"));
+    if (const auto m = t.at("metrics").find("mismatches")) {
+      built = true;
+      EXPECT_EQ(m->required<double>("value"), 0);
+      EXPECT_EQ(t.at("metrics").at("cycles").required<std::string>("fidelity"), "rtl-simulated");
+    }
+  }
+  EXPECT_EQ(built, verify);
+  study.replace(study.find("lut: minimise"), 4, "lut4:");
+  write_file(f.path / "examples/y.yaml", study);
+  const Result wrong = f.run("tandem explore examples/y.yaml --out y");
+  EXPECT_EQ(wrong.code, 2);
+  EXPECT_HAS(wrong.err, "xczu7ev has no LUT4");
+  EXPECT_HAS(wrong.err, "say lut");
+}
+
 TEST(Explore, TheReportShowsEveryTrial) {
   Examples f;
   ASSERT_EQ(f.run("tandem explore examples/explore-folding.yaml --out found").code, 0);

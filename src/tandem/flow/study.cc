@@ -303,8 +303,9 @@ std::string expand(const Config& c, const search::Space& space, const Point& p) 
 }
 
 std::vector<search::MetricInfo> study_metrics(bool trained) {
-  std::vector<search::MetricInfo> m{{"lut4", "LUT4", "look-up tables of the folded design, without the shell"},
-                                    {"bram", "blocks", "block RAMs of 4 kbit"},
+  std::vector<search::MetricInfo> m{{"lut", "LUT", "look-up tables of the folded design in the family's own kind (LUT4, LUT6), without the shell"},
+                                    {"lut4", "LUT4", "the same, on iCE40 only"},
+                                    {"bram", "blocks", "block RAMs of the family (iCE40: 4 kbit, UltraScale+: 18 kbit)"},
                                     {"dsp", "multipliers", "DSP blocks"},
                                     {"cycles", "cycles", "per frame, in steady state"},
                                     {"latency", "cycles", "first input to first output"},
@@ -411,6 +412,14 @@ Study read_study(const Config& c, const fs::path& folder, std::optional<std::uin
       const auto bound = parse_double(rest);
       if ((!most && !least) || !bound) throw v.error("a constraint is \"<= number\" or \">= number\"");
       s.problem.constraints.push_back({name, most, *bound});
+    }
+  if (const auto h = c.find("hardware"))
+    if (const auto t = h->find("target"); t && t->as<std::string>().find('$') == std::string::npos) {
+      const hardware::Target target = hardware::find_target(t->as<std::string>());
+      if (plan::family_of(target.family) != plan::Family::ice40)
+        for (const char* part : {"objectives", "constraints"})
+          if (const auto k = c.find(part))
+            if (const auto four = k->find("lut4")) throw four->error(fmt::format("{} has no LUT4", target.name)).fix("say lut: look-up tables in the family's own kind");
     }
   if (const auto r = c.find("searcher")) {
     r->only({"name", "population", "trials", "seed"});
@@ -635,7 +644,10 @@ StudyEnvironment::Hardware StudyEnvironment::hardware_of(const Point& p) const {
     if (it == targets_.end()) it = targets_.emplace(name, hardware::find_target(name)).first;
     h.target = it->second;
   }
-  if (h.target.available("lut4") == 0) throw Error(Exit::no, fmt::format("the closed forms of the folding are fitted to iCE40: {} has no budget of lut4", h.target.name));
+  if (plan::family_of(h.target.family) != plan::Family::ice40) {
+    const auto four = [](const auto& list) { return std::any_of(list.begin(), list.end(), [](const auto& x) { return x.metric == "lut4"; }); };
+    if (four(s_.problem.objectives) || four(s_.problem.constraints)) throw bad_input("{} has no LUT4", h.target.name).at("study: lut4").expected("a figure of that family").fix("say lut: look-up tables in the family's own kind");
+  }
   h.clock = c.real("clock", 1e-3, 1e5, h.target.clock_mhz > 0 ? h.target.clock_mhz : 12);
   h.speedup = c.has("speedup") ? c.real("speedup", 1e-6, 1e9) : 0;
   h.throughput = c.has("throughput") ? c.real("throughput", 1e-9, 1e12) : 0;
@@ -656,7 +668,7 @@ search::Result StudyEnvironment::evaluate(const Point& p, int fidelity, std::uin
   map::Choice choice;
   I goal = h.cycles;
   if (h.throughput > 0) goal = std::max<I>(1, static_cast<I>(std::floor(h.clock * 1e6 / h.throughput)));
-  if (h.speedup > 0) goal = std::max<I>(1, static_cast<I>(std::floor(static_cast<double>(map::evaluate(g, plan::smallest_folding(g), shapes).interval) / h.speedup)));
+  if (h.speedup > 0) goal = std::max<I>(1, static_cast<I>(std::floor(static_cast<double>(map::evaluate(g, plan::smallest_folding(g), shapes, plan::calibration(plan::family_of(h.target.family))).interval) / h.speedup)));
   if (s_.layer_folding) {
     choice.folding = plan::smallest_folding(g);
     for (std::size_t i = 0; i < g.layers.size(); ++i) {
@@ -688,7 +700,8 @@ search::Result StudyEnvironment::evaluate(const Point& p, int fidelity, std::uin
       choice.folding = plan::smallest_folding(g);
     }
   }
-  choice.estimate = map::evaluate(g, choice.folding, shapes);
+  const plan::Calibration& family = plan::calibration(budget.family);
+  choice.estimate = map::evaluate(g, choice.folding, shapes, family);
   const map::Estimate& e = choice.estimate;
   choice.uses_dsp = helps(e);
   if (const std::string why = map::why_not(g, e, budget, choice.uses_dsp, shapes); !why.empty()) {
@@ -698,9 +711,10 @@ search::Result StudyEnvironment::evaluate(const Point& p, int fidelity, std::uin
   }
 
   const auto add = [&](std::string name, double value, std::string unit, std::string source) { r.metrics.emplace_back(std::move(name), Metric{value, std::move(unit), Fidelity::estimated, std::move(source), {}, {}}); };
-  const std::string closed = "closed form of the slowest stage", fitted = std::string(plan::ice40_calibration().source) + ", without the shell", counted = "counted";
+  const std::string closed = "closed form of the slowest stage", fitted = std::string(family.source) + ", without the shell", counted = "counted";
   if (net->accuracy) r.metrics.emplace_back("accuracy", *net->accuracy);
-  add("lut4", std::round(e.lut4(choice.uses_dsp)), "LUT4", fitted);
+  add("lut", std::round(e.lut4(choice.uses_dsp)), std::string(family.lut), fitted);
+  if (budget.family == plan::Family::ice40) add("lut4", std::round(e.lut4(choice.uses_dsp)), "LUT4", fitted);
   add("bram", e.cost.bram, "blocks", fitted);
   add("dsp", choice.uses_dsp ? e.cost.dsp : 0, "multipliers", fitted);
   add("cycles", static_cast<double>(e.interval), "cycles", closed);
@@ -756,7 +770,9 @@ search::Result StudyEnvironment::evaluate(const Point& p, int fidelity, std::uin
         return;
       }
   };
-  take("LUT4", "lut4");
+  take("LUT4", "lut");
+  take("LUT", "lut");
+  if (budget.family == plan::Family::ice40) take("LUT4", "lut4");
   take("BRAM", "bram");
   take("DSP", "dsp");
   take("cycles per frame", "cycles");
