@@ -75,6 +75,39 @@ TEST(Explore, AStoppedDemoGoesOn) {
   EXPECT_EQ(whole(f.path / "storm"), whole(f.path / "calm"));
 }
 
+// A training that takes too long is recorded as that, and the others stand; one that has no memory says so.
+TEST(Explore, TrainingsKeepTheirLimits) {
+  if (!all_tools_here("learn")) {
+    ASSERT_EQ(std::getenv("CI"), nullptr) << "libtandem_learn.so is missing, and CI is set";
+    GTEST_SKIP() << "built without libtorch";
+  }
+  Examples f;
+  const std::string study = R"(name: limits
+train:
+  data: digits
+  validation: 0.15
+  model: {input: [1, 8, 8], layers: [{conv: {channels: 2, kernel: 3}}, relu, {dense: {features: 10}}]}
+  quantisation: {input: {bits: 4, signed: false, scale: 0.0625}, weights: {bits: 3}, activations: {bits: 3}}
+  train: {batch: $batch, optimiser: {name: adam, rate: 0.01}}
+space: {batch: [1, 512]}
+hardware: {target: up5k}
+objectives: {accuracy: maximise}
+searcher: {name: random, trials: 2}
+epochs: {search: 200}
+limits: )";
+  write_file(f.path / "slow.yaml", study + "{seconds: 5}\n");
+  const Result slow = f.run("tandem explore slow.yaml --out slow");
+  EXPECT_EQ(slow.code, 0) << slow.err;
+  const std::string trials = read_file(f.path / "slow/trials.csv");
+  EXPECT_HAS(trials, "training: stopped after 5 s");
+  EXPECT_HAS(trials, ",512,");
+  EXPECT_HAS(slow.out, "1 feasible");
+  write_file(f.path / "small.yaml", study + "{memory: 100M}\n");
+  const Result small = f.run("tandem explore small.yaml --out small");
+  EXPECT_EQ(small.code, 1) << small.err;
+  EXPECT_HAS(small.err, "memory");
+}
+
 // Another family: its own closed forms and unit, and a design of the front that is verified takes the place of its estimate.
 TEST(Explore, UltraScalePartsAreExploredToo) {
   Examples f;

@@ -1,4 +1,5 @@
 // The door: finds libtandem_learn.so beside the library this code is in, opens it once.
+#include <cstring>
 #include <dlfcn.h>
 
 #include <cstdlib>
@@ -36,6 +37,9 @@ Learner& open_learner() {
   void* handle = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!handle) {
     const char* e = dlerror();
+    // The loader's own words for ENOMEM: a limit, not a missing library.
+    for (const char* no_room : {"cannot allocate memory", "Cannot allocate memory", "failed to map segment", "cannot map zero-fill pages"})
+      if (e && std::strstr(e, no_room)) throw Error(Exit::limit, "no memory to open the learning library").at(printable(file.string())).fix("a higher limit of memory: 1G or more");
     throw missing(e ? e : "dlopen failed");
   }
   auto* entry = reinterpret_cast<Learner* (*)()>(dlsym(handle, "tandem_learn_v1"));
