@@ -303,8 +303,8 @@ std::string expand(const Config& c, const search::Space& space, const Point& p) 
 }
 
 std::vector<search::MetricInfo> study_metrics(bool trained) {
-  std::vector<search::MetricInfo> m{{"lut", "LUT", "look-up tables of the folded design in the family's own kind (LUT4, LUT6), without the shell"},
-                                    {"lut4", "LUT4", "the same, on iCE40 only"},
+  std::vector<search::MetricInfo> m{{"lut4", "LUT4", "look-up tables of the folded design, without the shell; iCE40"},
+                                    {"lut", "LUT", "the same in the family's own kind (LUT4, LUT6); any family"},
                                     {"bram", "blocks", "block RAMs of the family (iCE40: 4 kbit, UltraScale+: 18 kbit)"},
                                     {"dsp", "multipliers", "DSP blocks"},
                                     {"cycles", "cycles", "per frame, in steady state"},
@@ -634,6 +634,11 @@ std::shared_ptr<const StudyEnvironment::Network> StudyEnvironment::network(const
   return n;
 }
 
+bool StudyEnvironment::speaks_of(std::string_view metric) const {
+  const auto in = [&](const auto& list) { return std::any_of(list.begin(), list.end(), [&](const auto& x) { return x.metric == metric; }); };
+  return in(s_.problem.objectives) || in(s_.problem.constraints);
+}
+
 StudyEnvironment::Hardware StudyEnvironment::hardware_of(const Point& p) const {
   Hardware h;
   const Config c = s_.hardware ? Config::parse(expand(*s_.hardware, s_.space, p), "hardware") : Config::parse("", "hardware");
@@ -645,8 +650,7 @@ StudyEnvironment::Hardware StudyEnvironment::hardware_of(const Point& p) const {
     h.target = it->second;
   }
   if (plan::family_of(h.target.family) != plan::Family::ice40) {
-    const auto four = [](const auto& list) { return std::any_of(list.begin(), list.end(), [](const auto& x) { return x.metric == "lut4"; }); };
-    if (four(s_.problem.objectives) || four(s_.problem.constraints)) throw bad_input("{} has no LUT4", h.target.name).at("study: lut4").expected("a figure of that family").fix("say lut: look-up tables in the family's own kind");
+    if (speaks_of("lut4")) throw bad_input("{} has no LUT4", h.target.name).at("study: lut4").expected("a figure of that family").fix("say lut: look-up tables in the family's own kind");
   }
   h.clock = c.real("clock", 1e-3, 1e5, h.target.clock_mhz > 0 ? h.target.clock_mhz : 12);
   h.speedup = c.has("speedup") ? c.real("speedup", 1e-6, 1e9) : 0;
@@ -710,11 +714,14 @@ search::Result StudyEnvironment::evaluate(const Point& p, int fidelity, std::uin
     r.reason = why;
   }
 
+  // One figure under one name: lut4 on iCE40, unless the study speaks of lut.
+  std::vector<const char*> luts;
+  if (budget.family == plan::Family::ice40 && (speaks_of("lut4") || !speaks_of("lut"))) luts.push_back("lut4");
+  if (luts.empty() || speaks_of("lut")) luts.push_back("lut");
   const auto add = [&](std::string name, double value, std::string unit, std::string source) { r.metrics.emplace_back(std::move(name), Metric{value, std::move(unit), Fidelity::estimated, std::move(source), {}, {}}); };
   const std::string closed = "closed form of the slowest stage", fitted = std::string(family.source) + ", without the shell", counted = "counted";
   if (net->accuracy) r.metrics.emplace_back("accuracy", *net->accuracy);
-  add("lut", std::round(e.lut4(choice.uses_dsp)), std::string(family.lut), fitted);
-  if (budget.family == plan::Family::ice40) add("lut4", std::round(e.lut4(choice.uses_dsp)), "LUT4", fitted);
+  for (const char* name : luts) add(name, std::round(e.lut4(choice.uses_dsp)), std::string(family.lut), fitted);
   add("bram", e.cost.bram, "blocks", fitted);
   add("dsp", choice.uses_dsp ? e.cost.dsp : 0, "multipliers", fitted);
   add("cycles", static_cast<double>(e.interval), "cycles", closed);
@@ -770,9 +777,7 @@ search::Result StudyEnvironment::evaluate(const Point& p, int fidelity, std::uin
         return;
       }
   };
-  take("LUT4", "lut");
-  take("LUT", "lut");
-  if (budget.family == plan::Family::ice40) take("LUT4", "lut4");
+  for (const char* name : luts) take(budget.family == plan::Family::ice40 ? "LUT4" : "LUT", name);
   take("BRAM", "bram");
   take("DSP", "dsp");
   take("cycles per frame", "cycles");

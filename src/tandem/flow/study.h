@@ -62,6 +62,7 @@ class StudyEnvironment : public search::Environment {
   std::string recipe(const search::Point& p, int fidelity) const;
   std::shared_ptr<const Network> network(const search::Point& p, int fidelity, std::uint64_t seed, const Cancel& cancel) const;
   std::filesystem::path trained(const std::string& recipe, std::uint64_t seed, const Cancel& cancel) const;
+  bool speaks_of(std::string_view metric) const;  // as an objective or in a constraint
   Hardware hardware_of(const search::Point& p) const;
 
   const Study& s_;
