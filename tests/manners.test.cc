@@ -192,7 +192,9 @@ TEST(Manners, PythonRunsAsTheCommandDoes) {
   const Examples f;
   write_file(f.path / "ask.py", R"(import json, sys, array, zipfile, struct, os
 sys.path.insert(0, sys.argv[1])
+if sys.argv[2] == "plain": sys.modules["numpy"] = None  # as where it is not installed
 import tandem
+if sys.argv[2] == "plain": assert tandem._np is None
 m = tandem.load("model.onnx")
 assert [i["name"] for i in m.inputs] == ["x"] and m.inputs[0]["shape"] == ["batch", 1, 8, 8], m.inputs
 raw = zipfile.ZipFile("x.npz").read("x.npy")
@@ -229,8 +231,15 @@ refused(lambda: m.build("other", target="no-such"), 2, "no-such")
 refused(lambda: m.doctor(input_format="float7"), 2)
 print(json.dumps(answer))
 )");
-  const Result r = f.run("TANDEM_LIBRARY='" + (fs::path(TANDEM_CLI).parent_path() / "libtandem.so").string() + "' python3 ask.py '" TANDEM_SOURCE_DIR "/python'");
-  ASSERT_EQ(r.code, 0) << r.err;
+  // With numpy where it is installed, and without.
+  Result r;
+  for (const char* form : {"plain", "numpy"}) {
+    fs::remove_all(f.path / "design");
+    const std::string before = r.out;
+    r = f.run("TANDEM_LIBRARY='" + (fs::path(TANDEM_CLI).parent_path() / "libtandem.so").string() + "' python3 ask.py '" TANDEM_SOURCE_DIR "/python' " + form);
+    ASSERT_EQ(r.code, 0) << form << "\n" << r.err;
+    if (!before.empty()) EXPECT_EQ(r.out, before);
+  }
   const Config answer = Config::parse(r.out, "stdout");
   for (const char* engine : {"float", "exact"}) {
     ASSERT_EQ(f.run(std::string("tandem run model.onnx --input x.npz --force --out y.npz") + (std::string(engine) == "exact" ? " --exact" : "")).code, 0);

@@ -1,3 +1,4 @@
+#include <chrono>
 #include <cmath>
 
 #include "tandem/base/config.h"
@@ -35,7 +36,18 @@ Run setup(Options& o) {
     p.limits = c.limits;
     p.provenance = {{"tandem", TANDEM_VERSION}, {"made", utc_now()}, {"processor", processor()}, {"command", c.command}};
     int shown = 0;
+    auto start = std::chrono::steady_clock::now();
+    int first = 0;  // epoch reported first
+    bool told = false;
     auto report = [&](const train::EpochReport& e) {
+      // How long it will take, once some epochs have told; the first one also opens the library.
+      const auto now = std::chrono::steady_clock::now();
+      if (first == 0) first = e.epoch, start = now;
+      else if (const double s = std::chrono::duration<double>(now - start).count(); !told && !c.json && s > 0.5) {
+        told = true;
+        const double rest = s / (e.epoch - first) * (e.epochs - e.epoch);
+        if (rest > 2) c.note(fmt::format("about {:.0f} s more for {} epochs", rest, e.epochs - e.epoch));
+      }
       // About twenty lines, whatever the number of epochs.
       if (c.json || (e.epoch != 1 && e.epoch != e.epochs && e.epoch * 20 / e.epochs == shown)) return;
       shown = e.epoch * 20 / e.epochs;

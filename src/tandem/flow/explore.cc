@@ -195,7 +195,9 @@ ExploreResult explore(const fs::path& file, const ExploreParams& params, const C
   const Study s = read_study(Config::read(file, params.limits), file.parent_path(), params.seed, params.limits);
   const fs::path out = params.out, db = out / "study.db";
   require_writable_folder(out);
-  require_space(out, static_cast<double>(s.trials) * kTrialBytes + kStudyBytes, "the study");
+  const double bytes = static_cast<double>(s.trials) * kTrialBytes + kStudyBytes;
+  require_space(out, bytes, "the study");
+  if (s.train || s.front != "none") say(fmt::format("{} trials, about {:.1f} MB in --out beside networks and designs; --dry-run tells the time", s.trials, bytes / 1e6));
   std::error_code ec;
   if (fs::exists(db, ec) && params.overwrite && !params.resume)
     for (const char* n : {"study.db", "study.db-wal", "study.db-shm"}) fs::remove(out / n, ec);

@@ -61,11 +61,12 @@ details .scroll{max-height:340px;overflow:auto;margin-top:6px}
 .pick input{position:absolute;opacity:0}.pick input:checked+label{background:var(--accent);color:var(--card);border-color:var(--accent)}
 .pick input:focus-visible+label{outline:2px solid var(--accent);outline-offset:2px}
 .one{display:none}.one.on,html:not(.js) .one{display:block}
+figure+.tablebox,.charts+.tablebox,.picker+.tablebox,.charts+.picker{margin-top:14px}
 .box{background:var(--card);border:1px solid var(--rule);border-radius:8px;overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:.88rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;color:var(--soft);padding:7px 10px;font-size:.88rem}
 th,td{padding:5px 10px;text-align:left;border-bottom:1px solid var(--grid);vertical-align:top}
-td{overflow-wrap:break-word;max-width:48ch}td.r,th.r{text-align:right;white-space:nowrap;overflow-wrap:normal}
+td{white-space:nowrap}td.w{white-space:normal;overflow-wrap:anywhere;min-width:26ch;max-width:64ch}td.r,th.r{text-align:right;white-space:nowrap;overflow-wrap:normal}
 th{font-weight:600;color:var(--soft);white-space:nowrap}
 thead th{position:sticky;top:0;background:var(--card);border-bottom:1px solid var(--axis)}
 tfoot td{font-weight:600;border-top:1px solid var(--axis)}
@@ -261,6 +262,7 @@ if (source) {
         const td = r.insertCell(), v = c.at(i); if (c.r) td.className = 'r';
         const href = k === 0 && d.design[i];
         if (href) { const a = make('a', text(v)); a.href = href; td.append(a); } else td.textContent = text(v);
+        if (!c.r && td.textContent.length > 40) td.className = 'w';
         if (c.fidelity && v !== null) td.title = c.fidelity(i) ?? '';
       });
       return r;
@@ -314,6 +316,8 @@ std::string policy_hash(std::string_view text) {
 std::string cell_html(const Cell& c, bool right, std::string_view tag) {
   std::string cls = right ? "r" : "";
   if (!c.mark.empty()) cls += (cls.empty() ? "" : " ") + c.mark;
+  // Long text wraps; what is short stays in its line, and a wide table scrolls.
+  if (!right && c.text.size() > 40) cls += cls.empty() ? "w" : " w";
   std::string t = fmt::format("<{}{}{}>", tag, cls.empty() ? std::string() : fmt::format(" class=\"{}\"", html(cls)), c.value ? fmt::format(" data-v=\"{}\"", *c.value) : std::string());
   const std::string text = html(c.text);
   t += c.href.empty() ? text : fmt::format("<a href=\"{}\">{}</a>", html(c.href), text);
