@@ -92,6 +92,25 @@ TEST(cli, example_files_are_what_the_test_makes) {
   EXPECT_TRUE(read_npz(folder / "x.npz").at("x").same(example_input()));
 }
 
+// A stated batch is a habit of exporters: other numbers of rows are run in its portions, the last one filled up.
+TEST(cli, rows_beside_a_stated_batch) {
+  const Examples f;
+  ir::write_onnx(ir::bind(example_model(), {{"batch", 2}}), f.path / "two.onnx");
+  std::vector<float> v(5 * 64);
+  for (std::size_t i = 0; i < v.size(); ++i) v[i] = static_cast<float>((i * 11 + i / 7) % 19) / 18.0f;
+  write_npz(f.path / "five.npz", {{"x", Tensor::of<float>({5, 1, 8, 8}, v)}});
+  for (const std::string engine : {"", " --exact"}) {
+    ASSERT_EQ(f.run("tandem run model.onnx --input five.npz --force --out free.npz" + engine).code, 0);
+    const Result r = f.run("tandem run two.onnx --input five.npz --force --out stated.npz" + engine);
+    ASSERT_EQ(r.code, 0) << r.err;
+    EXPECT_HAS(r.err, "2 rows at a time: run 3 times");
+    const Tensor want = read_npz(f.path / "free.npz").at("logits");
+    EXPECT_EQ(want.shape(), (Shape{5, 3}));
+    EXPECT_TRUE(read_npz(f.path / "stated.npz").at("logits").same(want)) << engine;
+  }
+  EXPECT_EQ(f.run("tandem run two.onnx --input five.npz --all").code, 2);
+}
+
 TEST(cli, examples_of_every_command_run) {
   const Examples f;
   for (const cli::Command* c : cli::all_commands()) {

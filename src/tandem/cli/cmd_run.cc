@@ -3,6 +3,7 @@
 #include "tandem/base/nearest.h"
 #include "tandem/cli/model.h"
 #include "tandem/exec/exec.h"
+#include "tandem/ir/op.h"
 #include "tandem/ir/exact.h"
 #include "tandem/numerics/rational.h"
 #include "tandem/tensor/npy.h"
@@ -51,6 +52,44 @@ Tensor tensor_of(const LiteralValue& v, DType t) {
   return r;
 }
 
+// Rows that one run of the model takes, where it states another number than `x` has and all else fits; 0: it does not.
+std::int64_t stated_batch(const Graph& g, const Tensor& x) {
+  if (g.inputs.size() != 1) return 0;
+  const auto& dims = g.values[static_cast<std::size_t>(g.inputs[0])].type.dims;
+  if (!dims || dims->empty() || dims->size() != x.shape().size() || x.size() == 0) return 0;
+  for (std::size_t i = 0; i < dims->size(); ++i)
+    if (!(*dims)[i].known() || (i > 0 && (*dims)[i].n != x.shape()[i])) return 0;
+  for (const Node& n : g.nodes)  // a state sees one row after the other
+    if (const OpDef* op = find_op(n.domain, n.op); op && op->closure == Closure::state) return 0;
+  const std::int64_t b = (*dims)[0].n;
+  return b > 0 && b != x.shape()[0] ? b : 0;
+}
+
+// The float meaning of `rows` rows at a time; the last ones are filled up with copies of the last row, whose results are dropped.
+std::vector<Tensor> float_rows(const Graph& g, const Tensor& x, std::int64_t rows) {
+  const std::int64_t n = x.shape()[0];
+  const auto copy = [](const Tensor& from, std::int64_t i, Tensor& to, std::int64_t j) {
+    const std::size_t row = from.bytes() / static_cast<std::size_t>(from.shape()[0]);
+    std::copy_n(static_cast<const std::byte*>(from.raw()) + row * static_cast<std::size_t>(i), row, static_cast<std::byte*>(to.raw_mutable()) + row * static_cast<std::size_t>(j));
+  };
+  std::vector<Tensor> out;
+  for (std::int64_t at = 0; at < n; at += rows) {
+    Shape s = x.shape();
+    s[0] = rows;
+    Tensor part(x.dtype(), s);
+    for (std::int64_t i = 0; i < rows; ++i) copy(x, std::min(at + i, n - 1), part, i);
+    const std::vector<Tensor> y = evaluate_float(g, {part});
+    for (std::size_t k = 0; k < y.size(); ++k) {
+      Shape all = y[k].shape();
+      if (all.empty() || all[0] != rows) throw bad_input("an output of shape {} has no batch axis", to_string(all)).fix(fmt::format("give {} rows at a time", rows));
+      all[0] = n;
+      if (at == 0) out.emplace_back(y[k].dtype(), all);
+      for (std::int64_t i = 0; i < std::min(rows, n - at); ++i) copy(y[k], i, out[k], at + i);
+    }
+  }
+  return out;
+}
+
 Run setup(Options& o) {
   struct Args { std::string model, input; bool all = false, exact = false; };
   auto a = std::make_shared<Args>();
@@ -63,8 +102,12 @@ Run setup(Options& o) {
     if (!c.out.empty() && !c.force && std::filesystem::exists(c.out)) throw bad_input("'{}' exists", c.out).at("--out").fix("--force overwrites it");
     const Graph loaded = load_model(c, a->model);
     const std::vector<Tensor> in = inputs_for(loaded, a->input, c.limits);
+    const std::int64_t batch = a->all ? 0 : stated_batch(loaded, in.at(0));
     std::map<std::string, Shape> shapes;
-    for (std::size_t i = 0; i < in.size(); ++i) shapes[loaded.values[static_cast<std::size_t>(loaded.inputs[i])].name] = in[i].shape();
+    for (std::size_t i = 0; i < in.size(); ++i) {
+      Shape& s = shapes[loaded.values[static_cast<std::size_t>(loaded.inputs[i])].name] = in[i].shape();
+      if (batch > 0) s[0] = batch;
+    }
     Graph g;
     try {
       g = bind_inputs(loaded, shapes);
@@ -75,7 +118,10 @@ Run setup(Options& o) {
     Archive result;
     const auto put = [&](ValueId v, Tensor t) { result.insert_or_assign(g.values[static_cast<std::size_t>(v)].name, std::move(t)); };
     std::vector<Tensor> out;
-    if (!a->exact) {
+    if (batch > 0) {
+      c.note(fmt::format("the model takes {} row{} at a time: run {} times", batch, batch == 1 ? "" : "s", (in[0].shape()[0] + batch - 1) / batch));
+      out = a->exact ? exec::run_rows(g, in[0]) : float_rows(g, in[0], batch);
+    } else if (!a->exact) {
       std::vector<Tensor> all;
       out = evaluate_float(g, in, a->all ? &all : nullptr);
       for (std::size_t v = 0; v < all.size(); ++v)
