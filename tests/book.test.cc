@@ -106,14 +106,7 @@ void rebuild(const Folder& f, const std::set<std::string>& sources, const std::s
   EXPECT_EQ(r.code, 0) << where << "\n" << r.err;
 }
 
-void carry_out(const fs::path& file) {
-  const std::string name = file.filename();
-  const Page page = read_page(file);
-  if (!all_tools_here(page.needs)) {
-    ASSERT_EQ(std::getenv("CI"), nullptr) << name << " needs " << page.needs << ", and CI is set";
-    std::printf("%s is not carried out: it needs %s\n", name.c_str(), page.needs.c_str());
-    return;
-  }
+void carry_out(const std::string& name, const Page& page) {
   Examples f;
   fs::create_directories(f.path / "docs/book");
   for (const auto& e : fs::directory_iterator(kRoot / "docs/book"))
@@ -173,7 +166,16 @@ std::vector<std::string> pages() {
 }
 
 class BookPage : public ::testing::TestWithParam<std::string> {};
-TEST_P(BookPage, IsCarriedOut) { carry_out(kRoot / "docs/book" / (GetParam() + ".md")); }
+TEST_P(BookPage, IsCarriedOut) {
+  const fs::path file = kRoot / "docs/book" / (GetParam() + ".md");
+  const Page page = read_page(file);
+  EXPECT_GT(page.blocks.size(), 0u) << "a page without a command";
+  if (!all_tools_here(page.needs)) {
+    ASSERT_EQ(std::getenv("CI"), nullptr) << GetParam() << " needs " << page.needs << ", and CI is set";
+    GTEST_SKIP() << GetParam() << ".md needs " << page.needs;
+  }
+  carry_out(GetParam() + ".md", page);
+}
 INSTANTIATE_TEST_SUITE_P(Book, BookPage, ::testing::ValuesIn(pages()), [](const auto& i) {
   std::string n = i.param;
   std::replace(n.begin(), n.end(), '-', '_');

@@ -92,6 +92,11 @@ std::string browser() {
     if (all_tools_here(b)) return b;
   return "";
 }
+#define NEEDS(tools, missing)                                                  \
+  if (!all_tools_here(tools)) {                                                \
+    ASSERT_EQ(std::getenv("CI"), nullptr) << missing << ", and CI is set";     \
+    GTEST_SKIP() << missing;                                                   \
+  }
 #define NEEDS_BROWSER()                                                                                \
   if (browser().empty()) {                                                                             \
     ASSERT_EQ(std::getenv("CI"), nullptr) << "chromium is missing (package chromium), and CI is set"; \
@@ -130,7 +135,7 @@ void open(const Folder& f, const std::string& page, bool dark, int width, std::i
 
 TEST(Browser, ADesignsPage) {
   NEEDS_BROWSER();
-  if (!all_tools_here("verilator")) GTEST_SKIP() << "no Verilator";
+  NEEDS("verilator", "no Verilator: no design to show");
   const Examples f;
   ASSERT_EQ(f.run("tandem build model.onnx --target up5k --no-place --frames 8 --out design").code, 0);
   const report::Design d = flow::load_design(f.path / "design");
@@ -154,7 +159,7 @@ TEST(Browser, AStudysPage) {
 
 TEST(Browser, ATrainingsPage) {
   NEEDS_BROWSER();
-  if (!all_tools_here("learn")) GTEST_SKIP() << "built without libtorch";
+  NEEDS("learn", "built without libtorch: no training to show");
   const Examples f;
   ASSERT_EQ(f.run("tandem train examples/digits-tiny.yaml --set train.epochs=3 --out run").code, 0);
   const std::string page = report::training_page(flow::load_training(f.path / "run"), kHands);

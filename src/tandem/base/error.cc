@@ -83,4 +83,11 @@ void bug(const char* file, int line, const std::string& what) {
       .fix("this is a defect of tandem, not of your input; please report it with the command you ran");
 }
 
+std::string shell_word(std::string_view s) {
+  if (!s.empty() && s.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/+=,:@%") == s.npos) return std::string(s);
+  std::string quoted;
+  for (char c : s) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return "'" + quoted + "'";
+}
+
 }  // namespace tandem

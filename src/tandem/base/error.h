@@ -52,6 +52,8 @@ class Error : public std::runtime_error {
 
 // Replaces control characters and invalid UTF-8, so that a hostile name cannot steer a terminal.
 std::string printable(std::string_view s);
+// A word of a command line as a shell takes it: quoted where it must be.
+std::string shell_word(std::string_view s);
 
 // Bad input: the most common error.
 template <class... A>

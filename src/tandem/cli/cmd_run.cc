@@ -3,8 +3,8 @@
 #include "tandem/base/nearest.h"
 #include "tandem/cli/model.h"
 #include "tandem/exec/exec.h"
-#include "tandem/ir/op.h"
 #include "tandem/ir/exact.h"
+#include "tandem/ir/op.h"
 #include "tandem/numerics/rational.h"
 #include "tandem/tensor/npy.h"
 
@@ -65,31 +65,6 @@ std::int64_t stated_batch(const Graph& g, const Tensor& x) {
   return b > 0 && b != x.shape()[0] ? b : 0;
 }
 
-// The float meaning of `rows` rows at a time; the last ones are filled up with copies of the last row, whose results are dropped.
-std::vector<Tensor> float_rows(const Graph& g, const Tensor& x, std::int64_t rows) {
-  const std::int64_t n = x.shape()[0];
-  const auto copy = [](const Tensor& from, std::int64_t i, Tensor& to, std::int64_t j) {
-    const std::size_t row = from.bytes() / static_cast<std::size_t>(from.shape()[0]);
-    std::copy_n(static_cast<const std::byte*>(from.raw()) + row * static_cast<std::size_t>(i), row, static_cast<std::byte*>(to.raw_mutable()) + row * static_cast<std::size_t>(j));
-  };
-  std::vector<Tensor> out;
-  for (std::int64_t at = 0; at < n; at += rows) {
-    Shape s = x.shape();
-    s[0] = rows;
-    Tensor part(x.dtype(), s);
-    for (std::int64_t i = 0; i < rows; ++i) copy(x, std::min(at + i, n - 1), part, i);
-    const std::vector<Tensor> y = evaluate_float(g, {part});
-    for (std::size_t k = 0; k < y.size(); ++k) {
-      Shape all = y[k].shape();
-      if (all.empty() || all[0] != rows) throw bad_input("an output of shape {} has no batch axis", to_string(all)).fix(fmt::format("give {} rows at a time", rows));
-      all[0] = n;
-      if (at == 0) out.emplace_back(y[k].dtype(), all);
-      for (std::int64_t i = 0; i < std::min(rows, n - at); ++i) copy(y[k], i, out[k], at + i);
-    }
-  }
-  return out;
-}
-
 Run setup(Options& o) {
   struct Args { std::string model, input; bool all = false, exact = false; };
   auto a = std::make_shared<Args>();
@@ -120,7 +95,7 @@ Run setup(Options& o) {
     std::vector<Tensor> out;
     if (batch > 0) {
       c.note(fmt::format("the model takes {} row{} at a time: run {} times", batch, batch == 1 ? "" : "s", (in[0].shape()[0] + batch - 1) / batch));
-      out = a->exact ? exec::run_rows(g, in[0]) : float_rows(g, in[0], batch);
+      out = a->exact ? exec::run_rows(g, in[0]) : exec::in_portions(in[0], batch, [&](const Tensor& portion) { return evaluate_float(g, {portion}); });
     } else if (!a->exact) {
       std::vector<Tensor> all;
       out = evaluate_float(g, in, a->all ? &all : nullptr);

@@ -331,12 +331,7 @@ int main(int argc, const char* const* argv) {
   if (isatty(1) && ioctl(1, TIOCGWINSZ, &w) == 0) context.width = w.ws_col;
   const std::vector<std::string> args(argv + (argc > 0 ? 1 : 0), argv + argc);
   context.command = "tandem";
-  for (const std::string& a : args) {
-    const bool plain = !a.empty() && a.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/+=,:@%") == a.npos;
-    std::string quoted;
-    for (char c : a) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-    context.command += plain ? " " + a : " '" + printable(quoted) + "'";
-  }
+  for (const std::string& a : args) context.command += " " + printable(shell_word(a));
   try {
     return run(args, context);
   } catch (const Error& e) {

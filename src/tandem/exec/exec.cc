@@ -579,69 +579,61 @@ std::vector<Tensor> Executor::run(const std::vector<Tensor>& inputs) {
   return out;
 }
 
+std::vector<Tensor> in_portions(const Tensor& x, std::int64_t rows, const std::function<std::vector<Tensor>(const Tensor&)>& run) {
+  const std::int64_t n = x.rank() ? x.shape()[0] : 0;
+  const auto copy = [](const Tensor& from, std::int64_t i, Tensor& to, std::int64_t j, std::int64_t count) {
+    const std::size_t row = from.bytes() / static_cast<std::size_t>(from.shape()[0]);
+    std::copy_n(static_cast<const std::byte*>(from.raw()) + row * static_cast<std::size_t>(i), row * static_cast<std::size_t>(count),
+                static_cast<std::byte*>(to.raw_mutable()) + row * static_cast<std::size_t>(j));
+  };
+  std::vector<Tensor> out;
+  for (std::int64_t at = 0; at < n; at += rows) {
+    const std::int64_t have = std::min(rows, n - at);
+    Tensor portion = x.rows(at, at + have);
+    if (have < rows) {
+      Shape whole = x.shape();
+      whole[0] = rows;
+      Tensor padded(x.dtype(), whole);
+      for (std::int64_t r = 0; r < rows; ++r) copy(portion, std::min(r, have - 1), padded, r, 1);
+      portion = padded;
+    }
+    const std::vector<Tensor> y = run(portion);
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      Shape s = y[i].shape();
+      if (s.empty() || s[0] != rows) throw bad_input("output of shape {} has no batch axis", tandem::to_string(s)).fix(fmt::format("give {} rows at a time", rows));
+      s[0] = n;
+      if (at == 0) out.emplace_back(y[i].dtype(), s);
+      copy(y[i], 0, out[i], at, have);
+    }
+  }
+  return out;
+}
+
 std::vector<Tensor> run_rows(const Graph& graph, const Tensor& x, std::int64_t batch) {
   if (graph.inputs.size() != 1) throw bad_input("the graph has {} inputs; rows of data need one", graph.inputs.size());
   const Value& in = graph.values[graph.inputs[0]];
   if (!in.type.dims || in.type.dims->empty()) throw bad_input("input '{}' has no batch axis", in.name);
-  std::int64_t n = x.rank() ? x.shape()[0] : 0;
+  const std::int64_t n = x.rank() ? x.shape()[0] : 0;
   auto bound = [&](std::int64_t rows) {
     Graph g = graph;
     Dims& d = *g.values[g.inputs[0]].type.dims;
     d[0] = Dim(rows);
     return Executor(lower_exact(g));
   };
-  bool fixed = (*in.type.dims)[0].known();
-  if (fixed) batch = (*in.type.dims)[0].n;
-  if (fixed && batch == 1 && n > 1) {
+  std::optional<Executor> executor;
+  if ((*in.type.dims)[0].known()) {
+    const std::int64_t stated = (*in.type.dims)[0].n;
     // A stated batch of 1 is only a habit of exporters where nothing else depends on it.
-    try {
-      bound(2);
-      batch = std::min<std::int64_t>(64, n);
-      fixed = false;
-    } catch (const Error&) {
-    }
-  }
-  std::vector<Tensor> parts;
-  std::optional<Executor> main;
-  std::vector<Tensor> out;
-  for (std::int64_t at = 0; at < n; at += batch) {
-    std::int64_t rows = std::min(batch, n - at);
-    Executor* e = nullptr;
-    std::optional<Executor> last;
-    if (rows == batch || fixed) {
-      if (!main) main.emplace(bound(batch));
-      e = &*main;
-    } else {
-      last.emplace(bound(rows));
-      e = &*last;
-    }
-    Tensor slice = x.rows(at, at + rows);
-    if (slice.dtype() != in.type.dtype) slice = slice.cast(in.type.dtype);
-    const std::int64_t given = fixed ? batch : rows;
-    if (rows < given) {  // the tail of a fixed batch: the last row again, its results dropped
-      Shape whole = slice.shape();
-      whole[0] = given;
-      Tensor padded(slice.dtype(), whole);
-      const std::size_t row = slice.bytes() / static_cast<std::size_t>(rows);
-      for (std::int64_t r = 0; r < given; ++r)
-        std::copy_n(static_cast<const std::byte*>(slice.raw()) + row * static_cast<std::size_t>(std::min(r, rows - 1)), row,
-                    static_cast<std::byte*>(padded.raw_mutable()) + row * static_cast<std::size_t>(r));
-      slice = padded;
-    }
-    auto y = e->run({slice});
-    if (out.empty())
-      for (auto& t : y) {
-        Shape s = t.shape();
-        if (s.empty() || s[0] != given) throw bad_input("output of shape {} has no batch axis", tandem::to_string(s));
-        s[0] = n;
-        out.emplace_back(t.dtype(), s);
+    if (stated == 1 && n > 1) try {
+        executor.emplace(bound(std::min(batch, n)));
+      } catch (const Error&) {
       }
-    for (std::size_t i = 0; i < y.size(); ++i) {
-      std::size_t row = out[i].bytes() / static_cast<std::size_t>(n);
-      std::copy_n(static_cast<const std::byte*>(y[i].raw()), row * static_cast<std::size_t>(rows), static_cast<std::byte*>(out[i].raw_mutable()) + row * static_cast<std::size_t>(at));
-    }
+    batch = executor ? std::min(batch, n) : stated;
+  } else {
+    batch = std::max<std::int64_t>(1, std::min(batch, n));
   }
-  return out;
+  if (!executor) executor.emplace(bound(batch));
+  return in_portions(x.dtype() == in.type.dtype ? x : x.cast(in.type.dtype), batch, [&](const Tensor& portion) { return executor->run({portion}); });
 }
 
 }  // namespace tandem::exec

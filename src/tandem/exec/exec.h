@@ -36,6 +36,10 @@ class Executor {
   std::unique_ptr<Impl> impl_;
 };
 
+// `run` on `rows` rows of `x` at a time, its outputs together again; the last portion is filled up with copies of the last row,
+// whose results are dropped. Every output's first axis must have `rows`.
+std::vector<Tensor> in_portions(const Tensor& x, std::int64_t rows, const std::function<std::vector<Tensor>(const Tensor&)>& run);
+
 // Runs a graph over `x` of n rows in batches; outputs have n rows, each as if it were run alone. A symbolic batch, or one
 // of 1 on which nothing depends, runs `batch` rows at a time; a fixed one its own, the last padded with copies of
 // the last row. One graph input whose first axis is the batch. Quantised graphs run exactly, float ones in f32.

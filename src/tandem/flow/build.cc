@@ -170,15 +170,9 @@ Error folder_error(const fs::path& f, std::string what) { return bad_input("{}",
 
 }  // namespace
 
-std::string quantize_line(std::string model, std::string data, bool build) {
-  auto word = [](std::string w, const char* placeholder) {
-    if (w.empty()) return std::string(placeholder);
-    if (w.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/+=,:@%") == std::string::npos) return w;
-    std::string q;
-    for (char c : w) q += c == '\'' ? std::string("'\\''") : std::string(1, c);
-    return fmt::format("'{}'", q);
-  };
-  const std::string m = word(std::move(model), "MODEL"), d = word(std::move(data), "DATA");
+std::string quantize_line(const std::string& model, const std::string& data, bool build) {
+  const auto word = [](const std::string& w, const char* placeholder) { return w.empty() ? std::string(placeholder) : shell_word(w); };
+  const std::string m = word(model, "MODEL"), d = word(data, "DATA");
   return build ? fmt::format("tandem build {} --quantize int8 --data {}", m, d) : fmt::format("tandem quantize {} --format int8 --data {} --out int8.onnx", m, d);
 }
 

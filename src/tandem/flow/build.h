@@ -92,7 +92,7 @@ VerifyResult verify_folder(const std::filesystem::path& folder, const std::optio
                            std::uint64_t seed = 0, const Cancel& cancel = Cancel::never());
 
 // What to type for a float model; `model` and `data` as typed, placeholders where empty.
-std::string quantize_line(std::string model, std::string data, bool build);
+std::string quantize_line(const std::string& model, const std::string& data, bool build);
 
 // What of a target's resources a design may plan, the shell taken off.
 map::Budget budget_of(const hardware::Target& t);

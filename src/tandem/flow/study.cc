@@ -416,10 +416,9 @@ Study read_study(const Config& c, const fs::path& folder, std::optional<std::uin
   if (const auto h = c.find("hardware"))
     if (const auto t = h->find("target"); t && t->as<std::string>().find('$') == std::string::npos) {
       const hardware::Target target = hardware::find_target(t->as<std::string>());
-      if (plan::family_of(target.family) != plan::Family::ice40)
-        for (const char* part : {"objectives", "constraints"})
-          if (const auto k = c.find(part))
-            if (const auto four = k->find("lut4")) throw four->error(fmt::format("{} has no LUT4", target.name)).fix("say lut: look-up tables in the family's own kind");
+      for (const char* part : {"objectives", "constraints"})
+        if (const auto k = c.find(part); k && plan::family_of(target.family) != plan::Family::ice40)
+          if (const auto four = k->find("lut4")) throw four->error(fmt::format("{} has no LUT4", target.name)).fix("say lut: look-up tables in the family's own kind");
     }
   if (const auto r = c.find("searcher")) {
     r->only({"name", "population", "trials", "seed"});
