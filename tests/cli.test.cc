@@ -65,14 +65,13 @@ Tensor example_input() {
 }
 
 // What the book's chapter on operators runs: 1 / (x + 1), with an operator that it adds.
-ir::Graph reciprocal_model() {
+ir::Graph discount_model() {
   using namespace ir;
   Graph g;
-  g.name = "reciprocal";
+  g.name = "discount";
   const std::vector<Dim> dims{Dim("batch"), Dim(1), Dim(8), Dim(8)};
   const ValueId x = g.add_input("x", DType::f32, dims);
-  const ValueId one = g.add_node("Add", {x, g.add_constant("one", Tensor::scalar(1.0f))}, {}, "plus_one");
-  g.outputs = {g.add_node("Reciprocal", {one}, {}, "y")};
+  g.outputs = {g.add_node("Discount", {x}, {}, "y", "com.example")};
   g.values[static_cast<std::size_t>(g.outputs[0])].name = "y";
   g.values[static_cast<std::size_t>(g.outputs[0])].type = {DType::f32, Dims(dims.begin(), dims.end())};
   return g;
@@ -85,10 +84,10 @@ TEST(cli, example_files_are_what_the_test_makes) {
     fs::create_directories(folder);
     write_file(folder / "model.onnx", model);
     write_file(folder / "x.npz", x);
-    write_file(fs::path(TANDEM_SOURCE_DIR) / "docs/book/reciprocal.onnx", ir::onnx_bytes(reciprocal_model()));
+    write_file(fs::path(TANDEM_SOURCE_DIR) / "docs/book/discount.onnx", ir::onnx_bytes(discount_model()));
   }
   EXPECT_EQ(ir::first_difference(ir::read_onnx(folder / "model.onnx"), example_model()), "");
-  EXPECT_EQ(read_file(fs::path(TANDEM_SOURCE_DIR) / "docs/book/reciprocal.onnx"), ir::onnx_bytes(reciprocal_model()));
+  EXPECT_EQ(read_file(fs::path(TANDEM_SOURCE_DIR) / "docs/book/discount.onnx"), ir::onnx_bytes(discount_model()));
   EXPECT_TRUE(read_npz(folder / "x.npz").at("x").same(example_input()));
 }
 
@@ -315,7 +314,10 @@ TEST(cli, every_operator_has_a_row_that_works_somewhere) {
     // A closed operator is exact between quantisers, an open one never.
     const bool forward = !cli::probe_graph(d->domain, d->name).nodes.empty();
     if (forward && d->closure != ir::Closure::open && d->closure != ir::Closure::constant) EXPECT_EQ(c.carrier, "exact") << d->name << ": " << c.carrier;
-    if (d->closure == ir::Closure::open) EXPECT_EQ(c.carrier, "f32") << d->name << ": " << c.carrier;
+    // Where the shape of the result depends on the data there is nothing to plan memory for.
+    const bool of_data = c.carrier.find("unknown extents") != std::string::npos;
+    if (d->closure == ir::Closure::open && !of_data) EXPECT_EQ(c.carrier, d->name == "ConstantOfShape" || d->name == "Range" ? "exact" : "f32") << d->name << ": " << c.carrier;
+    if (of_data) EXPECT_TRUE(d->name == "NonZero" || d->name == "Compress" || d->name == "Unique") << d->name << ": " << c.carrier;
     EXPECT_EQ(c.exec, c.carrier) << d->name;
   }
 }

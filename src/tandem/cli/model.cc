@@ -5,7 +5,7 @@
 #include "tandem/ir/exact.h"
 #include "tandem/ir/onnx.h"
 #include "tandem/ir/op.h"
-#include "tandem/ir/ops/common.h"
+#include "tandem/ir/ops/kit.h"
 #include "tandem/plan/stage_graph.h"
 
 namespace tandem::cli {
@@ -29,6 +29,13 @@ Graph probe_graph(std::string_view domain, std::string_view op) {
   const OpDef* def = find_op(domain, op);
   if (!def || (domain == "tandem" && op != "Threshold" && op != "Delay")) return g;
   g.name = "probe";
+  if (def->sample) {
+    Rng r(1, op);
+    std::vector<Tensor> inputs;
+    Sample s{r, g, inputs};
+    def->sample(*def, s);
+    return g;
+  }
   const auto quant = [&](ValueId v, float scale, float bits, bool is_signed, const std::string& name) {
     return g.add_node("Quant", {v, g.add_constant(name + "_scale", Tensor::scalar(scale)), g.add_constant(name + "_zero", Tensor::scalar(0.0f)),
                                 g.add_constant(name + "_bits", Tensor::scalar(bits))},
@@ -102,7 +109,7 @@ OpCells cells_of(std::string_view domain, std::string_view op) {
       for (ValueId v : g.inputs) {
         Shape s;
         for (const Dim& d : *g.values[static_cast<std::size_t>(v)].type.dims) s.push_back(d.n);
-        Tensor t(DType::f32, s);
+        Tensor t(g.values[static_cast<std::size_t>(v)].type.dtype, s);
         for (std::int64_t i = 0; i < t.size(); ++i) t.set(i, static_cast<double>(i % 7) * 0.4 - 1);
         in.push_back(t);
       }

@@ -456,7 +456,7 @@ struct Executor::Impl {
   void float_op(const FloatOp& f, const Step& s) {
     const Graph& g = *p.graph;
     const Node& n = g.nodes[f.node];
-    std::vector<Array<double>> in(s.in.size()), o(1);
+    std::vector<Array<double>> in(s.in.size()), o(n.outputs.size());
     EvalArgs<double> e{g, n, {}, o};
     for (std::size_t i = 0; i < s.in.size(); ++i) {
       if (s.in[i] >= 0) {
@@ -466,12 +466,10 @@ struct Executor::Impl {
       e.in.push_back(s.in[i] < 0 ? nullptr : &in[i]);
     }
     op_of(g, n).eval.as_double(e);
-    DType t = g.values[n.outputs[0]].type.dtype;
-    if (t == DType::f32)
-      for (double& v : o[0].v) v = static_cast<float>(v);
-    else
-      o[0].v = array_of(tensor_of(o[0], t)).v;
-    d[s.out].f = std::move(o[0].v);
+    std::vector<double>& y = o[static_cast<std::size_t>(f.output)].v;
+    const DType t = g.values[n.outputs[static_cast<std::size_t>(f.output)]].type.dtype;
+    for (double& v : y) v = held_as(t, v);
+    d[s.out].f = t == DType::f32 ? std::move(y) : array_of(tensor_of(o[static_cast<std::size_t>(f.output)], t)).v;
   }
 
   bool hooked(const Step& s) {

@@ -18,5 +18,7 @@ enum class Kind : std::uint8_t {
 // One Kind per value. `g` must have inferred shapes.
 std::vector<Kind> classify(const Graph& g);
 bool is_float(DType t);
+// A computed number as its type holds it: floats round to nearest even, integers keep their low bits.
+double held_as(DType t, double v);
 
 }  // namespace tandem::ir

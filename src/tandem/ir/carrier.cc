@@ -205,7 +205,7 @@ struct Run {
   }
   void operator()(const FloatOp& f) {
     const Node& n = p.graph->nodes[f.node];
-    std::vector<Array<double>> in(step->in.size()), o(1);
+    std::vector<Array<double>> in(step->in.size()), o(n.outputs.size());
     EvalArgs<double> e{*p.graph, n, {}, o};
     for (std::size_t i = 0; i < step->in.size(); ++i) {
       if (step->in[i] >= 0) {
@@ -215,9 +215,10 @@ struct Run {
       e.in.push_back(step->in[i] < 0 ? nullptr : &in[i]);
     }
     op_of(*p.graph, n).eval.as_double(e);
-    DType t = p.graph->values[n.outputs[0]].type.dtype;
-    Tensor rounded = tensor_of(o[0], t);
-    out().f = array_of(rounded).v;
+    const auto k = static_cast<std::size_t>(f.output);
+    const DType t = p.graph->values[n.outputs[k]].type.dtype;
+    for (double& v : o[k].v) v = held_as(t, v);
+    out().f = array_of(tensor_of(o[k], t)).v;
   }
   void operator()(const DelayRead& r) {
     const State& s = p.states[r.state];

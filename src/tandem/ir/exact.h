@@ -95,7 +95,7 @@ struct QuantizeFloat {                 // f32 -> code: the cast of the float's e
 };
 struct ToFloat { Carrier in; };        // exact -> f32, one rounding
 struct IntArgMax { std::int64_t axis; bool keepdims; bool last; };
-struct FloatOp { int node; };          // on the host, by the float evaluator
+struct FloatOp { int node; int output = 0; };  // on the host, by the float evaluator
 struct DelayRead { int state; };
 struct DelayWrite { int state; };
 

@@ -7,6 +7,15 @@
 
 namespace tandem::ir {
 
+double held_as(DType t, double v) {
+  if (t == DType::f32) return static_cast<float>(v);
+  if (t == DType::f16) return half_to_float(float_to_half(static_cast<float>(v)));
+  if (t == DType::bf16) return bf16_to_float(float_to_bf16(static_cast<float>(v)));
+  if (t == DType::f64 || t == DType::boolean || size_of(t) == 8) return v;
+  const double span = std::ldexp(1.0, static_cast<int>(8 * size_of(t)));
+  const double least = t == DType::i8 || t == DType::i16 || t == DType::i32 ? -span / 2 : 0;
+  return v >= least && v < least + span ? v : v - span * std::floor((v - least) / span);
+}
 bool is_float(DType t) { return t == DType::f32 || t == DType::f64 || t == DType::f16 || t == DType::bf16; }
 
 std::vector<Kind> classify(const Graph& g) {
@@ -82,12 +91,6 @@ Array<Rational> to_exact(const Graph& g, const Node& n, const LiteralValue& v) {
   }
   return a;
 }
-double round_to(DType t, double v) {
-  if (t == DType::f32) return static_cast<float>(v);
-  if (t == DType::f16) return half_to_float(float_to_half(static_cast<float>(v)));
-  if (t == DType::bf16) return bf16_to_float(float_to_bf16(static_cast<float>(v)));
-  return v;
-}
 LiteralValue from_tensor(const Tensor& t, bool as_exact) {
   return as_exact ? exact_value(exact_array_of(t)) : float_value(array_of(t));
 }
@@ -144,7 +147,7 @@ std::vector<LiteralValue> evaluate_literal(const Graph& g, const std::vector<Ten
       }
       op.eval.as_double(e);
       for (std::size_t i = 0; i < n.outputs.size(); ++i) {
-        for (double& x : out[i].v) x = round_to(g.values[n.outputs[i]].type.dtype, x);
+        for (double& x : out[i].v) x = held_as(g.values[n.outputs[i]].type.dtype, x);
         v[n.outputs[i]] = float_value(std::move(out[i]));
       }
     }
@@ -190,20 +193,56 @@ std::vector<Tensor> to_tensors(const Graph& g, const std::vector<LiteralValue>& 
   return t;
 }
 
-std::vector<Tensor> evaluate_float(const Graph& g, const std::vector<Tensor>& inputs, std::vector<Tensor>* all_values) {
-  std::vector<Array<double>> v(g.values.size());
-  for (auto& [id, t] : g.initialisers) v[id] = array_of(t);
-  if (inputs.size() != g.inputs.size()) throw bad_input("the graph has {} inputs, {} were given", g.inputs.size(), inputs.size());
-  for (std::size_t i = 0; i < inputs.size(); ++i) v[g.inputs[i]] = array_of(inputs[i]);
+namespace {
+
+// The types of a node's outputs from the values of its inputs.
+void infer_node(Graph& g, const Node& n, const OpDef& op, const std::vector<Array<double>>& v) {
+  InferContext c{g, n, {}, {}, {}};
+  std::vector<TensorType> types;
+  std::vector<Tensor> values;
+  types.reserve(n.inputs.size());
+  values.reserve(n.inputs.size());
+  for (ValueId i : n.inputs) {
+    if (i == kNone) {
+      c.in.push_back(nullptr), c.in_constant.push_back(nullptr);
+      continue;
+    }
+    const DType t = g.values[i].type.dtype;
+    types.push_back({t, dims_of(v[i].shape)});
+    c.in.push_back(&types.back());
+    const bool small = v[i].v.size() <= 1024;  // what a shape can depend on
+    values.push_back(small ? tensor_of(v[i], t) : Tensor());
+    c.in_constant.push_back(small ? &values.back() : nullptr);
+  }
+  op.infer(c);
+  for (std::size_t k = 0; k < n.outputs.size() && k < c.out.size(); ++k)
+    if (n.outputs[k] != kNone) g.values[n.outputs[k]].type = c.out[k];
+}
+
+}  // namespace
+
+std::vector<Tensor> evaluate_float(const Graph& graph, const std::vector<Tensor>& inputs, std::vector<Tensor>* all_values) {
+  std::vector<Array<double>> v(graph.values.size());
+  for (auto& [id, t] : graph.initialisers) v[id] = array_of(t);
+  if (inputs.size() != graph.inputs.size()) throw bad_input("the graph has {} inputs, {} were given", graph.inputs.size(), inputs.size());
+  for (std::size_t i = 0; i < inputs.size(); ++i) v[graph.inputs[i]] = array_of(inputs[i]);
+  // Shapes that depend on data become known as the data do.
+  std::optional<Graph> typed;
+  if (std::any_of(graph.values.begin(), graph.values.end(), [](const Value& x) { return !x.type.dims || !all_known(*x.type.dims); })) typed = graph;
+  const Graph& g = typed ? *typed : graph;
   for (const Node& n : g.nodes) {
     const OpDef& op = op_of(g, n);
     if (op.closure == Closure::state) throw node_error(g, n, "the float evaluator runs one tick only; a Delay needs `step`");
+    if (typed && std::any_of(n.outputs.begin(), n.outputs.end(), [&](ValueId y) { const auto& d = g.values[y].type.dims; return y != kNone && (!d || !all_known(*d)); }))
+      infer_node(*typed, n, op, v);
     std::vector<Array<double>> out(n.outputs.size());
     EvalArgs<double> e{g, n, {}, out};
     for (ValueId i : n.inputs) e.in.push_back(i == kNone ? nullptr : &v[i]);
     op.eval.as_double(e);
     for (std::size_t i = 0; i < n.outputs.size(); ++i) {
-      for (double& x : out[i].v) x = round_to(g.values[n.outputs[i]].type.dtype, x);
+      if (n.outputs[i] == kNone) continue;
+      if (typed) typed->values[n.outputs[i]].type.dims = dims_of(out[i].shape);
+      for (double& x : out[i].v) x = held_as(g.values[n.outputs[i]].type.dtype, x);
       v[n.outputs[i]] = std::move(out[i]);
     }
   }

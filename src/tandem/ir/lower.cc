@@ -242,6 +242,19 @@ class Lowering {
   const Buffer& buffer(int i) const { return p_.buffers[static_cast<std::size_t>(i)]; }
 
   // ---- constants ------------------------------------------------------------------------------
+  // An operator that is not exact rounds its operands to their types, computes in float and rounds its result.
+  Array<Rational> in_float(const Node& n, const OpDef& op, const std::vector<const Array<Rational>*>& in, std::size_t output) {
+    std::vector<Array<double>> x(in.size()), out(n.outputs.size());
+    EvalArgs<double> e{g_, n, {}, out};
+    for (std::size_t i = 0; i < in.size(); ++i) {
+      if (in[i]) x[i] = array_of(tensor_of(*in[i], g_.values[static_cast<std::size_t>(n.inputs[i])].type.dtype));
+      e.in.push_back(in[i] ? &x[i] : nullptr);
+    }
+    op.eval.as_double(e);
+    const DType t = g_.values[static_cast<std::size_t>(n.outputs[output])].type.dtype;
+    for (double& v : out[output].v) v = held_as(t, v);
+    return exact_array_of(tensor_of(out[output], t));
+  }
   const Array<Rational>& constant(ValueId v) {
     auto it = constants_.find(v);
     if (it != constants_.end()) return it->second;
@@ -252,7 +265,7 @@ class Lowering {
           const OpDef& op = op_of(g_, n);
           std::vector<const Array<Rational>*> in;
           for (ValueId i : n.inputs) in.push_back(i == kNone ? nullptr : &constant(i));
-          if (!op.eval.as_rational) throw node_error(g_, n, "a constant that depends on a quantiser goes through an operator that is not exact");
+          if (!op.eval.as_rational) return constants_[v] = in_float(n, op, in, o);
           std::vector<Array<Rational>> out(n.outputs.size());
           EvalArgs<Rational> e{g_, n, in, out};
           op.eval.as_rational(e);
@@ -425,8 +438,8 @@ class Lowering {
   void float_node(const Node& n, int index) {
     std::vector<int> in;
     for (ValueId v : n.inputs) in.push_back(v == kNone ? -1 : as_float(v));
-    if (n.outputs.size() != 1) throw node_error(g_, n, "float nodes with several outputs are not lowered");
-    float_[n.outputs[0]] = emit(FloatOp{index}, in, shape_of(g_, n.outputs[0]), 0, 0, false);
+    for (std::size_t k = 0; k < n.outputs.size(); ++k)
+      if (n.outputs[k] != kNone) float_[n.outputs[k]] = emit(FloatOp{index, static_cast<int>(k)}, in, shape_of(g_, n.outputs[k]), 0, 0, false);
     p_.host_nodes.push_back(g_.describe(n));
   }
 

@@ -774,6 +774,14 @@ std::string unescaped(std::string_view s) {
 
 }  // namespace
 
+Tensor parse_onnx_tensor(std::string_view bytes, const Limits& limits) {
+  Scan scan{bytes, limits};
+  scan.walk(kTensor, 0, bytes.size(), 0);
+  onnx::TensorProto p;
+  if (!p.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) throw bad_input("the bytes are no ONNX tensor").expected("a TensorProto message");
+  return Reader{limits, nullptr, {}, {}, {}, {}}.tensor(p, "the tensor");
+}
+
 Graph parse_onnx(std::string_view bytes, const Limits& limits) { return import(bytes, limits, nullptr); }
 
 Graph read_onnx(const std::filesystem::path& path, const Limits& limits) {

@@ -27,6 +27,9 @@ Graph read_onnx(const std::filesystem::path& path, const Limits& limits = {});
 // The same from memory; external data are refused.
 Graph parse_onnx(std::string_view bytes, const Limits& limits = {});
 
+// One tensor as ONNX stores it (a TensorProto message, the .pb files of its test data).
+Tensor parse_onnx_tensor(std::string_view bytes, const Limits& limits = {});
+
 struct OnnxOptions {
   int opset = 17;         // 15 to 22: the operators of docs/operators.md have one form there
   bool overwrite = true;

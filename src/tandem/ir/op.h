@@ -84,6 +84,11 @@ enum class Closure {
 };
 std::string_view to_string(Closure c);
 
+struct Sample;
+struct OpDef;
+// Puts one random case of the operator into a graph: inputs of sensible shapes and values, and the node.
+using SampleFn = void (*)(const OpDef&, Sample&);
+
 struct OpDef {
   std::string_view domain;
   std::string_view name;
@@ -98,6 +103,7 @@ struct OpDef {
   Einsum (*einsum)(const Graph&, const Node&) = nullptr;
   AdjointFn adjoint = nullptr;
   DecomposeFn decompose = nullptr;
+  SampleFn sample = nullptr;
 };
 
 // The registry: an explicit table in ops/table.cc, no static registration.

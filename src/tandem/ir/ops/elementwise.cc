@@ -122,6 +122,21 @@ struct BatchNormEval {
     e.out[0] = std::move(y);
   }
 };
+void infer_dropout(InferContext& c) {
+  c.out = {*c.in[0], TensorType{DType::boolean, c.in[0]->dims}};
+}
+struct DropoutEval {
+  template <class T>
+  static void run(EvalArgs<T>& e) {
+    const auto given = [&](std::size_t i) { return i < e.in.size() && e.in[i] && !e.in[i]->v.empty() && e.in[i]->v[0] != 0; };
+    if (given(2) && (e.in.size() < 2 || !e.in[1] || given(1))) throw node_error(e.graph, e.node, "training_mode is true: its zeros are random").expected("an inference graph");
+    e.out[0] = *e.in[0];
+    if (e.out.size() > 1) {
+      e.out[1] = Array<T>(e.in[0]->shape);
+      for (T& v : e.out[1].v) v = T(1);
+    }
+  }
+};
 struct CopyEval {
   template <class T> static void run(EvalArgs<T>& e) { e.out[0] = *e.in[0]; }
 };
@@ -201,10 +216,10 @@ const OpDef kIdentity{.domain = "", .name = "Identity", .summary = "The input.",
                       .eval = both<CopyEval>(), .einsum = elementwise_einsum, .adjoint = adjoint_identity};
 const OpDef kDropout{.domain = "", .name = "Dropout", .summary = "The input (inference); random zeros only while training.",
                      .doc = "Y = X. While training, elements become 0 with probability `ratio` and the rest is scaled by 1/(1-ratio).",
-                     .source = "ONNX Dropout-13 (one output)",
+                     .source = "ONNX Dropout-13",
                      .inputs = {{"X", "any shape"}, {"ratio", "scalar", true}, {"training_mode", "scalar, only false", true}},
-                     .outputs = {{"Y", "shape of X"}},
+                     .outputs = {{"Y", "shape of X"}, {"mask", "booleans: what was kept", true}},
                      .attributes = {{"seed", AttrType::integer, "", "ignored: random numbers are keyed by node name"}},
-                     .closure = Closure::move, .infer = infer_same, .eval = both<CopyEval>(), .einsum = elementwise_einsum, .adjoint = adjoint_identity};
+                     .closure = Closure::move, .infer = infer_dropout, .eval = both<DropoutEval>(), .einsum = elementwise_einsum, .adjoint = adjoint_identity};
 
 }  // namespace tandem::ir

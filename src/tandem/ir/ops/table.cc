@@ -3,7 +3,7 @@
 
 #include "tandem/base/nearest.h"
 #include "tandem/ir/ops/adjoints.h"
-#include "tandem/ir/ops/common.h"
+#include "tandem/ir/ops/kit.h"
 
 namespace tandem::ir {
 
@@ -34,6 +34,8 @@ std::span<const OpDef* const> all_ops() {
         &kFlatten, &kReshape, &kSqueeze, &kUnsqueeze, &kTranspose, &kConcat, &kGather, &kShape,
         &kQuant, &kBipolarQuant, &kThreshold, &kDelay,
     };
+    for (const auto family : {unary_ops(), binary_ops(), reduce_ops(), move_ops()})
+      for (const OpDef& o : family) t.push_back(&o);
     auto more = grad_ops();
     t.insert(t.end(), more.begin(), more.end());
     return t;

@@ -1,0 +1,112 @@
+// ONNX's own node tests (Debian: libonnx-testdata): every case computes what is stored, or is refused by name. The table of the docs is made here.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <set>
+
+#include "tandem/base/file.h"
+#include "tandem/ir/exact.h"
+#include "tandem/ir/onnx.h"
+#include "tandem/ir/op.h"
+
+namespace tandem::ir {
+namespace {
+namespace fs = std::filesystem;
+
+constexpr const char* kCases = "/usr/share/libonnx-testdata/data/node";
+
+// "" where they agree within rtol 1e-3 and atol 1e-7, as ONNX's own runner asks.
+std::string difference(const Tensor& y, const Tensor& want) {
+  if (y.dtype() != want.dtype()) return fmt::format("{} for {}", to_string(y.dtype()), to_string(want.dtype()));
+  if (y.shape() != want.shape()) return fmt::format("shape {} for {}", to_string(y.shape()), to_string(want.shape()));
+  for (std::int64_t i = 0; i < y.size(); ++i) {
+    const double a = y.at(i), b = want.at(i);
+    if (std::isnan(a) != std::isnan(b) || (!(a == b) && !std::isnan(a) && !(std::abs(a - b) <= 1e-7 + 1e-3 * std::abs(b)))) return fmt::format("element {} is {} for {}", i, a, b);
+  }
+  return "";
+}
+
+std::vector<Tensor> tensors(const fs::path& set, const char* what) {
+  std::vector<Tensor> t;
+  for (int i = 0; fs::exists(set / fmt::format("{}_{}.pb", what, i)); ++i) t.push_back(parse_onnx_tensor(read_file(set / fmt::format("{}_{}.pb", what, i))));
+  return t;
+}
+
+// The test data store bfloat16 as the integers of its bits.
+Tensor with_type(const Tensor& x, DType t) {
+  if (t != DType::bf16 || x.dtype() != DType::u16) return x;
+  Tensor y(t, x.shape());
+  std::memcpy(y.raw_mutable(), x.raw(), x.bytes());
+  return y;
+}
+
+// Stored bfloat16 that were cut off where the specification rounds: what is computed is never further from the input than what is stored.
+bool nearer(const Tensor& y, const Tensor& want, const Tensor& x) {
+  if (y.dtype() != DType::bf16 || x.dtype() != DType::f32 || y.shape() != want.shape() || y.shape() != x.shape()) return false;
+  for (std::int64_t i = 0; i < y.size(); ++i)
+    if (std::isnan(y.at(i)) != std::isnan(want.at(i)) || std::abs(y.at(i) - x.at(i)) > std::abs(want.at(i) - x.at(i))) return false;
+  return true;
+}
+
+struct Row {
+  std::string name, verdict, reason;  // passed, refused, wrong or nearer
+};
+Row run(const fs::path& folder) {
+  Row row{folder.filename(), "passed", ""};
+  try {
+    Graph g = read_onnx(folder / "model.onnx");
+    verify(g);
+    const fs::path set = folder / "test_data_set_0";
+    std::vector<Tensor> in = tensors(set, "input"), want = tensors(set, "output");
+    in.resize(std::min(in.size(), g.inputs.size()));
+    std::map<std::string, Shape> shapes;
+    for (std::size_t i = 0; i < in.size(); ++i) in[i] = with_type(in[i], g.values[static_cast<std::size_t>(g.inputs[i])].type.dtype);
+    for (std::size_t i = 0; i < in.size(); ++i) shapes[g.values[static_cast<std::size_t>(g.inputs[i])].name] = in[i].shape();
+    g = bind_inputs(g, shapes);
+    const std::vector<Tensor> y = evaluate_float(g, in);
+    if (y.size() != want.size()) row = {row.name, "wrong", fmt::format("{} outputs for {}", y.size(), want.size())};
+    for (std::size_t i = 0; i < std::min(y.size(), want.size()); ++i)
+      if (const std::string d = difference(y[i], with_type(want[i], y[i].dtype())); !d.empty())
+        row = {row.name, g.nodes.size() == 1 && g.nodes[0].op == "Cast" && nearer(y[i], with_type(want[i], y[i].dtype()), in[0]) ? "nearer" : "wrong", fmt::format("output {}: {}", i, d)};
+  } catch (const Error& e) {
+    row.verdict = e.code() == Exit::bad_input ? "refused" : "wrong";
+    row.reason = (e.where().empty() ? "" : e.where() + ": ") + e.message();
+  }
+  return row;
+}
+
+TEST(OnnxNodes, ComputeWhatIsStoredOrAreRefused) {
+  if (!fs::exists(kCases)) {
+    ASSERT_EQ(std::getenv("CI"), nullptr) << "libonnx-testdata is missing, and CI is set";
+    GTEST_SKIP() << "libonnx-testdata is missing: ONNX's node tests are not run";
+  }
+  std::set<fs::path> folders;
+  for (const auto& e : fs::directory_iterator(kCases)) folders.insert(e.path());
+  int passed = 0, wrong = 0;
+  std::string refused, nearer;
+  for (const fs::path& f : folders) {
+    const Row r = run(f);
+    passed += r.verdict == "passed";
+    wrong += r.verdict == "wrong";
+    EXPECT_NE(r.verdict, "wrong") << r.name << ": " << r.reason;
+    if (r.verdict == "nearer") {
+      nearer += fmt::format("\n`{}` stores bfloat16 that were cut off; rounded to nearest even, as ONNX has specified since, what is computed is nearer to the input.\n", r.name);
+    } else if (r.verdict != "passed") {
+      std::string reason;
+      for (char c : r.reason) reason += c == '|' ? std::string("\\|") : c == '\n' ? std::string(" ") : std::string(1, c);
+      refused += fmt::format("| {} | {} |\n", r.name, reason);
+    }
+  }
+  const std::string page = fmt::format(
+      "# ONNX's node tests\n\nGenerated by `tests/onnx_nodes.test.cc` (TANDEM_UPDATE=1) from the {} node tests of ONNX 1.12 (package libonnx-testdata): the float evaluator\n"
+      "computes what is stored within rtol 1e-3 and atol 1e-7 (ONNX's own tolerance), or the model is refused by name.\n\n"
+      "| verdict | cases |\n|---|---:|\n| passed | {} |\n| refused | {} |\n| nearer than what is stored | {} |\n| wrong | {} |\n{}\n| refused | why |\n|---|---|\n{}",
+      folders.size(), passed, std::count(refused.begin(), refused.end(), '\n') - wrong, std::count(nearer.begin(), nearer.end(), '`') / 2, wrong, nearer, refused);
+  const fs::path file = fs::path(TANDEM_SOURCE_DIR) / "docs/onnx-tests.md";
+  if (std::getenv("TANDEM_UPDATE")) write_file(file, page);
+  EXPECT_EQ(read_file(file), page) << "run this test with TANDEM_UPDATE=1";
+}
+
+}  // namespace
+}  // namespace tandem::ir
