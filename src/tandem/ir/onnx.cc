@@ -517,6 +517,28 @@ struct Reader {
         if (n.has_attr("axes")) n.inputs.resize(1), n.inputs.push_back(ints_input(g.nodes[k], "axes"));
       } else if (n.op == "Reshape" && opset < 5) {
         if (n.has_attr("shape")) n.inputs.resize(1), n.inputs.push_back(ints_input(g.nodes[k], "shape"));
+      } else if (n.op == "Split" && opset < 13) {
+        if (n.has_attr("split")) n.inputs.resize(1), n.inputs.push_back(ints_input(g.nodes[k], "split"));
+      } else if (n.op == "Slice" && opset < 10) {
+        if (!n.has_attr("starts") || !n.has_attr("ends")) continue;  // verify says what is missing
+        n.inputs.resize(1);
+        for (const char* a : {"starts", "ends", "axes"})
+          if (n.has_attr(a)) n.inputs.push_back(ints_input(g.nodes[k], a));
+      } else if (n.op == "Pad" && opset < 11) {
+        if (!n.has_attr("pads")) continue;
+        n.inputs.resize(1), n.inputs.push_back(ints_input(g.nodes[k], "pads"));
+        if (n.has_attr("value")) n.inputs.push_back(float_input(g.nodes[k], "value"));
+      } else if (n.op == "ReduceSum" && n.has_attr("axes")) {
+        n.inputs.resize(1), n.inputs.push_back(ints_input(g.nodes[k], "axes"));
+      } else if (n.op.rfind("Reduce", 0) == 0 && n.op != "ReduceSum" && n.in(1) != kNone) {  // an input from opset 18 on
+        if (const Tensor* axes = g.constant(n.in(1)); axes && axes->dtype() == DType::i64 && axes->size() > 0) {
+          n.attrs["axes"] = std::vector<std::int64_t>(axes->data<std::int64_t>(), axes->data<std::int64_t>() + axes->size());
+          n.attrs.erase("noop_with_empty_axes");
+          n.inputs.resize(1);
+        }
+      } else if (n.op == "PRelu" && opset < 7 && n.in(1) != kNone) {
+        const Tensor* slope = g.constant(n.in(1));
+        if (!slope || slope->size() != 1) throw bad_input("PRelu of opset {} with a slope per channel", opset).at(where).expected("opset 7 or later, where slopes broadcast").fix("convert the model to opset 17");
       } else if (n.op == "Concat" && opset < 4) {
         n.attrs.emplace("axis", std::int64_t{1});
       } else if (n.op == "BatchNormalization") {
@@ -553,9 +575,10 @@ struct Reader {
     if (opset < 13) old_softmax();
   }
 
-  // Before opset 13 Softmax flattened its input to a matrix at `axis` (default 1).
+  // Before opset 13 Softmax and its relatives flattened their input to a matrix at `axis` (default 1).
+  static bool softmax_like(const Node& n) { return n.domain.empty() && (n.op == "Softmax" || n.op == "LogSoftmax" || n.op == "Hardmax"); }
   void old_softmax() {
-    if (std::none_of(g.nodes.begin(), g.nodes.end(), [](const Node& n) { return n.op == "Softmax" && n.domain.empty(); })) return;
+    if (std::none_of(g.nodes.begin(), g.nodes.end(), softmax_like)) return;
     Graph typed = g;  // as far as shapes can be inferred: an unknown operator ends it
     try {
       infer_shapes(typed);
@@ -563,7 +586,7 @@ struct Reader {
     }
     std::vector<Node> nodes;
     for (Node& n : g.nodes) {
-      if (n.op != "Softmax" || !n.domain.empty() || n.inputs.size() != 1 || n.inputs[0] == kNone) {
+      if (!softmax_like(n) || n.inputs.size() != 1 || n.inputs[0] == kNone) {
         nodes.push_back(std::move(n));
         continue;
       }
