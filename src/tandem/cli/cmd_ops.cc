@@ -15,6 +15,7 @@ std::string type_name(AttrType t) {
     case AttrType::string: return "string";
     case AttrType::integers: return "integers";
     case AttrType::reals: return "reals";
+    case AttrType::strings: return "strings";
     case AttrType::tensor: return "tensor";
   }
   return "";

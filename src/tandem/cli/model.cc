@@ -29,7 +29,7 @@ Graph probe_graph(std::string_view domain, std::string_view op) {
   const OpDef* def = find_op(domain, op);
   if (!def || (domain == "tandem" && op != "Threshold" && op != "Delay")) return g;
   g.name = "probe";
-  if (def->sample) {
+  if (def->sample && def->closure == Closure::open) {  // a closed one is asked between quantisers, below
     Rng r(1, op);
     std::vector<Tensor> inputs;
     Sample s{r, g, inputs};

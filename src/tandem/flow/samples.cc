@@ -29,7 +29,7 @@ data::Dataset from_archive(const std::string& path, const std::string& input, co
   for (const char* word : {"y", "label", "labels", "target", "targets"})
     if (auto y = a.find(word); y != a.end() && y != it) {
       const Tensor t = y->second.rank() == 2 && y->second.shape()[1] == 1 ? y->second.reshaped({y->second.shape()[0]}) : y->second;
-      if (ir::is_float(t.dtype())) {
+      if (is_float(t.dtype())) {
         d.y = t.cast(DType::f32);
         break;
       }

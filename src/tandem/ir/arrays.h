@@ -17,7 +17,8 @@ enum class Kind : std::uint8_t {
 };
 // One Kind per value. `g` must have inferred shapes.
 std::vector<Kind> classify(const Graph& g);
-bool is_float(DType t);
+// The smallest and the largest number of an integer type. Those of 64 bits are given as i64's.
+std::pair<double, double> integer_range(DType t);
 // A computed number as its type holds it: floats round to nearest even, integers keep their low bits.
 double held_as(DType t, double v);
 

@@ -7,16 +7,28 @@
 
 namespace tandem::ir {
 
+std::pair<double, double> integer_range(DType t) {
+  if (t == DType::boolean) return {0, 1};
+  const double span = std::ldexp(1.0, static_cast<int>(8 * size_of(t)));
+  return is_signed_integer(t) || size_of(t) == 8 ? std::pair(-span / 2, span / 2 - 1) : std::pair(0.0, span - 1);
+}
 double held_as(DType t, double v) {
   if (t == DType::f32) return static_cast<float>(v);
   if (t == DType::f16) return half_to_float(float_to_half(static_cast<float>(v)));
   if (t == DType::bf16) return bf16_to_float(float_to_bf16(static_cast<float>(v)));
   if (t == DType::f64 || t == DType::boolean || size_of(t) == 8) return v;
-  const double span = std::ldexp(1.0, static_cast<int>(8 * size_of(t)));
-  const double least = t == DType::i8 || t == DType::i16 || t == DType::i32 ? -span / 2 : 0;
-  return v >= least && v < least + span ? v : v - span * std::floor((v - least) / span);
+  const auto [least, most] = integer_range(t);
+  const double span = most - least + 1;
+  return v >= least && v <= most ? v : v - span * std::floor((v - least) / span);
 }
-bool is_float(DType t) { return t == DType::f32 || t == DType::f64 || t == DType::f16 || t == DType::bf16; }
+
+namespace {
+// Windows of three and more axes, and pools that also tell where their maximum was, are not closed.
+bool open_window(const Graph& g, const Node& n) {
+  const auto& x = g.values[n.in(0)].type.dims;
+  return (x && x->size() > 4) || (n.outputs.size() > 1 && n.outputs[1] != kNone);
+}
+}  // namespace
 
 std::vector<Kind> classify(const Graph& g) {
   std::vector<Kind> k(g.values.size(), Kind::constant);
@@ -41,6 +53,8 @@ std::vector<Kind> classify(const Graph& g) {
         out = Kind::constant;
       } else if (op.closure == Closure::quantiser) {
         out = Kind::exact;
+      } else if ((op.closure == Closure::pool || n.op == "Conv") && open_window(g, n)) {
+        out = Kind::floating;
       } else if (op.closure == Closure::open || floating || !op.eval.as_rational) {
         out = Kind::floating;
       } else if (n.op == "Pow") {

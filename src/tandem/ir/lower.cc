@@ -29,10 +29,34 @@ std::int64_t level_of(const Thresholds& table, Int128 n) {
   return std::upper_bound(table.t.begin(), table.t.end(), m) - table.t.begin();
 }
 
+// Replaces nodes by simpler ones where their literal can; says whether it did.
+bool decompose(Graph& g) {
+  bool any = false;
+  const std::vector<Node> before = g.nodes;
+  g.nodes.clear();
+  for (const Node& n : before) {
+    const OpDef& op = op_of(g, n);
+    const std::vector<ValueId> y = op.decompose ? op.decompose(g, n) : std::vector<ValueId>{};
+    if (y.empty()) {
+      g.nodes.push_back(n);
+      continue;
+    }
+    any = true;
+    for (std::size_t i = 0; i < y.size(); ++i) {  // the last nodes write the values that n wrote
+      for (Node& m : g.nodes) std::replace(m.outputs.begin(), m.outputs.end(), y[i], n.outputs[i]);
+    }
+  }
+  return any;
+}
+
 Graph prepare(const Graph& bound) {
   Graph g = bound;
   sort_nodes(g);
   infer_shapes(g);
+  if (decompose(g)) {
+    sort_nodes(g);
+    infer_shapes(g);
+  }
   fold_constants(g);
   remove_dead(g);
   return g;
@@ -212,16 +236,9 @@ class Lowering {
 
  private:
   static std::pair<Int128, Int128> range_of(DType t) {
-    switch (t) {
-      case DType::i8: return {-128, 127};
-      case DType::u8: return {0, 255};
-      case DType::i16: return {-32768, 32767};
-      case DType::u16: return {0, 65535};
-      case DType::u32: return {0, 4294967295LL};
-      case DType::boolean: return {0, 1};
-      case DType::i32: return {INT32_MIN, INT32_MAX};
-      default: return {INT64_MIN, INT64_MAX};
-    }
+    if (size_of(t) == 8) return {INT64_MIN, INT64_MAX};
+    const auto [lo, hi] = integer_range(t);
+    return {static_cast<Int128>(lo), static_cast<Int128>(hi)};
   }
 
   int add(Buffer b) {
@@ -675,8 +692,8 @@ class Lowering {
     Val x = materialise(exact_val(n.in(0)), 1);
     const Array<Rational>& w = constant(n.in(1));
     Shape xs = buffer(x.buf).shape, ys = shape_of(g_, n.outputs[0]);
-    Window win = window_of(g_, n, xs[2], xs[3], w.shape[2], w.shape[3]);
-    std::int64_t O = w.shape[0], Cg = w.shape[1], kk = win.kh * win.kw, group = n.attr_int("group", 1), Og = O / group;
+    const Windows win = windows_of(g_, n, spatial(xs), spatial(w.shape));
+    std::int64_t O = w.shape[0], Cg = w.shape[1], kk = element_count(win.kernel), group = n.attr_int("group", 1), Og = O / group;
     bool channelwise = !x.c.s.scalar();
     std::vector<Rational> wv = w.v;
     if (channelwise)  // the input's scales vary along the contracted axis: they move into the weights
@@ -694,9 +711,10 @@ class Lowering {
       y.c.b = compress(b);
     }
     Int128 lo, hi;
-    bool padded = win.pt || win.pl || win.pb || win.pr;
+    const bool padded = win.padded();
     contract_range(k.n, O, [&](std::int64_t i) { return i / (Cg * kk); }, buffer(x.buf).lo, buffer(x.buf).hi, padded, lo, hi);
-    IntConv c{std::move(k.n), O, xs[1], win.kh, win.kw, win.sh, win.sw, win.pt, win.pl, win.pb, win.pr, win.dh, win.dw, group};
+    IntConv c{std::move(k.n), O, xs[1], win.kernel[0], win.kernel[1], win.stride[0], win.stride[1], win.before[0], win.before[1], win.after[0], win.after[1],
+              win.dilation[0], win.dilation[1], group};
     y.buf = emit(std::move(c), {x.buf}, ys, lo, hi);
     return y;
   }
@@ -775,11 +793,10 @@ class Lowering {
       x.buf = emit(std::move(p), {x.buf}, ys, lo * count, hi * count);
       return x;
     }
-    auto kernel = n.attr_ints("kernel_shape", {1, 1});
-    Window w = window_of(g_, n, xs[2], xs[3], kernel[0], kernel[1]);
-    if (w.dh != 1 || w.dw != 1) throw Error(Exit::no, "a dilated pooling has no exact lowering").at(g_.describe(n));
-    p.kh = w.kh, p.kw = w.kw, p.stride_h = w.sh, p.stride_w = w.sw;
-    p.pad_top = w.pt, p.pad_left = w.pl, p.pad_bottom = w.pb, p.pad_right = w.pr;
+    const Windows w = windows_of(g_, n, spatial(xs), n.attr_ints("kernel_shape", {1, 1}));
+    if (w.dilation != Shape{1, 1}) throw Error(Exit::no, "a dilated pooling has no exact lowering").at(g_.describe(n));
+    p.kh = w.kernel[0], p.kw = w.kernel[1], p.stride_h = w.stride[0], p.stride_w = w.stride[1];
+    p.pad_top = w.before[0], p.pad_left = w.before[1], p.pad_bottom = w.after[0], p.pad_right = w.after[1];
     if (n.op == "MaxPool") {
       p.kind = IntPool::max;
       if (std::any_of(x.c.s.v.begin(), x.c.s.v.end(), [](const Rational& q) { return q < 0; })) {
@@ -790,8 +807,9 @@ class Lowering {
       return x;
     }
     p.kind = IntPool::sum;
-    auto counts = window_counts(g_, n, w, xs[2], xs[3]);
-    bool padded = w.pt || w.pl || w.pb || w.pr;
+    auto counts = window_counts(g_, n, w, spatial(xs));
+    const bool padded = w.padded();
+    const std::int64_t taps = element_count(w.kernel);
     x = materialise_if_clamped(std::move(x), 1);
     if (padded && !is_zero(x.c.b)) x = materialise(std::move(x), 1);
     std::int64_t l = 1;
@@ -805,9 +823,9 @@ class Lowering {
         p.position_factor.push_back(l / c);
         factor = std::max(factor, l / c);
       }
-    require_width(magnitude(buffer(x.buf)) * Integer(static_cast<long>(w.kh * w.kw)) * Integer(static_cast<long>(factor)));
+    require_width(magnitude(buffer(x.buf)) * Integer(static_cast<long>(taps)) * Integer(static_cast<long>(factor)));
     for (Rational& q : x.c.s.v) q /= Integer(static_cast<long>(uniform ? counts[0] : l));
-    x.buf = emit(std::move(p), {x.buf}, ys, lo * w.kh * w.kw * factor, hi * w.kh * w.kw * factor);
+    x.buf = emit(std::move(p), {x.buf}, ys, lo * taps * factor, hi * taps * factor);
     return x;
   }
 

@@ -136,44 +136,6 @@ const std::string& checked_name(const std::string& s, std::string_view what, con
   return s;
 }
 
-std::optional<DType> dtype_from(int t) {
-  switch (t) {
-    case onnx::TensorProto::FLOAT: return DType::f32;
-    case onnx::TensorProto::DOUBLE: return DType::f64;
-    case onnx::TensorProto::FLOAT16: return DType::f16;
-    case onnx::TensorProto::BFLOAT16: return DType::bf16;
-    case onnx::TensorProto::INT8: return DType::i8;
-    case onnx::TensorProto::INT16: return DType::i16;
-    case onnx::TensorProto::INT32: return DType::i32;
-    case onnx::TensorProto::INT64: return DType::i64;
-    case onnx::TensorProto::UINT8: return DType::u8;
-    case onnx::TensorProto::UINT16: return DType::u16;
-    case onnx::TensorProto::UINT32: return DType::u32;
-    case onnx::TensorProto::UINT64: return DType::u64;
-    case onnx::TensorProto::BOOL: return DType::boolean;
-    default: return std::nullopt;
-  }
-}
-
-int onnx_type(DType t) {
-  switch (t) {
-    case DType::f32: return onnx::TensorProto::FLOAT;
-    case DType::f64: return onnx::TensorProto::DOUBLE;
-    case DType::f16: return onnx::TensorProto::FLOAT16;
-    case DType::bf16: return onnx::TensorProto::BFLOAT16;
-    case DType::i8: return onnx::TensorProto::INT8;
-    case DType::i16: return onnx::TensorProto::INT16;
-    case DType::i32: return onnx::TensorProto::INT32;
-    case DType::i64: return onnx::TensorProto::INT64;
-    case DType::u8: return onnx::TensorProto::UINT8;
-    case DType::u16: return onnx::TensorProto::UINT16;
-    case DType::u32: return onnx::TensorProto::UINT32;
-    case DType::u64: return onnx::TensorProto::UINT64;
-    case DType::boolean: return onnx::TensorProto::BOOL;
-  }
-  return 0;
-}
-
 std::string type_text(int t) {
   return onnx::TensorProto::DataType_IsValid(t) ? onnx::TensorProto::DataType_Name(static_cast<onnx::TensorProto::DataType>(t))
                                                 : fmt::format("type number {}", t);
@@ -247,7 +209,7 @@ struct Reader {
   std::int64_t opset = 1;
 
   Tensor tensor(const onnx::TensorProto& p, const std::string& what) {
-    const auto dtype = dtype_from(p.data_type());
+    const auto dtype = onnx_dtype(p.data_type());
     if (!dtype) throw bad_input("{} holds {}", what, type_text(p.data_type())).expected("integers, floats or booleans");
     if (p.has_segment()) throw bad_input("{} is a segment of a tensor", what).expected("a whole tensor");
     if (p.dims_size() > 64) throw bad_input("{} has {} axes", what, p.dims_size()).expected("at most 64");
@@ -326,7 +288,7 @@ struct Reader {
     if (v.type().value_case() != onnx::TypeProto::kTensorType)
       throw bad_input("{} is no tensor", what).expected("tensors (sequences, maps, optional and sparse values are not supported)");
     const auto& p = v.type().tensor_type();
-    const auto dtype = dtype_from(p.elem_type());
+    const auto dtype = onnx_dtype(p.elem_type());
     if (!dtype) throw bad_input("{} holds {}", what, type_text(p.elem_type())).expected("integers, floats or booleans");
     TensorType t{*dtype, std::nullopt};
     if (!p.has_shape()) return t;
@@ -536,6 +498,21 @@ struct Reader {
           n.attrs.erase("noop_with_empty_axes");
           n.inputs.resize(1);
         }
+      } else if ((n.op == "Upsample" && opset < 10) || (n.op == "Resize" && opset < 11)) {  // they divided by the scale and rounded down
+        if (n.has_attr("scales")) {
+          const auto* scales = std::get_if<std::vector<double>>(&n.attrs.at("scales"));
+          if (!scales) throw bad_input("the scales of {} are no numbers", n.op).at(where).expected("one number per axis");
+          n.inputs.resize(1);
+          n.inputs.push_back(constant(fmt::format("{}_scales", g.values[static_cast<std::size_t>(n.outputs[0])].name),
+                                      Tensor::of<float>({static_cast<std::int64_t>(scales->size())}, std::vector<float>(scales->begin(), scales->end()))));
+          g.nodes[k].attrs.erase("scales");
+        }
+        if (n.inputs.size() != 2) throw bad_input("{} of opset {} with {} inputs", n.op, opset, n.inputs.size()).at(where).expected("X and scales");
+        n.inputs = {n.inputs[0], kNone, n.inputs[1]};
+        if (n.attr_string("mode", "nearest") == "bilinear") n.attrs["mode"] = std::string("linear");
+        n.op = "Resize";
+        n.attrs["coordinate_transformation_mode"] = std::string("asymmetric");
+        n.attrs["nearest_mode"] = std::string("floor");
       } else if (n.op == "PRelu" && opset < 7 && n.in(1) != kNone) {
         const Tensor* slope = g.constant(n.in(1));
         if (!slope || slope->size() != 1) throw bad_input("PRelu of opset {} with a slope per channel", opset).at(where).expected("opset 7 or later, where slopes broadcast").fix("convert the model to opset 17");
@@ -748,7 +725,7 @@ Graph import(std::string_view bytes, const Limits& limits, const std::filesystem
 // ---- export -----------------------------------------------------------------------------------
 
 void put(onnx::TensorProto& p, const Tensor& t) {
-  p.set_data_type(onnx_type(t.dtype()));
+  p.set_data_type(static_cast<int>(onnx_number(t.dtype())));
   for (std::int64_t d : t.shape()) p.add_dims(d);
   p.set_raw_data(t.size() ? t.raw() : "", t.bytes());
 }
@@ -756,7 +733,7 @@ void put(onnx::TensorProto& p, const Tensor& t) {
 void put(onnx::ValueInfoProto& p, const Value& v) {
   p.set_name(v.name);
   auto& t = *p.mutable_type()->mutable_tensor_type();
-  t.set_elem_type(onnx_type(v.type.dtype));
+  t.set_elem_type(static_cast<int>(onnx_number(v.type.dtype)));
   if (!v.type.dims) return;
   auto& s = *t.mutable_shape();
   for (const Dim& d : *v.type.dims) {

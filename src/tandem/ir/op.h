@@ -54,7 +54,7 @@ using AdjointFn = std::vector<ValueId> (*)(Graph& g, const Node& n, std::span<co
 // Appends simpler nodes to `g` with the same meaning; returns the values that replace n's outputs.
 using DecomposeFn = std::vector<ValueId> (*)(Graph& g, const Node& n);
 
-enum class AttrType { integer, real, string, integers, reals, tensor };
+enum class AttrType { integer, real, string, integers, reals, strings, tensor };
 struct AttrDef {
   std::string_view name;
   AttrType type;
@@ -112,6 +112,10 @@ std::span<const OpDef* const> all_ops();
 const OpDef* find_op(std::string_view domain, std::string_view name);
 // Throws Error(bad_input) that names the node and the nearest known operator.
 const OpDef& op_of(const Graph& g, const Node& n);
+
+// ONNX's number of an element type (TensorProto.DataType), and back; nullopt for a type we do not hold.
+std::int64_t onnx_number(DType t);
+std::optional<DType> onnx_dtype(std::int64_t number);
 
 // ---- passes over whole graphs -----------------------------------------------------------------
 // Types and extents of every value; constants propagate through Shape, Gather, ... Throws on conflicts.

@@ -49,6 +49,7 @@ std::string_view type_name(AttrType t) {
     case AttrType::string: return "a string";
     case AttrType::integers: return "a list of integers";
     case AttrType::reals: return "a list of numbers";
+    case AttrType::strings: return "a list of strings";
     case AttrType::tensor: return "a tensor";
   }
   return "";

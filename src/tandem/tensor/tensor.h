@@ -17,6 +17,8 @@ namespace tandem {
 enum class DType : std::uint8_t { f32, f64, f16, bf16, i8, i16, i32, i64, u8, u16, u32, u64, boolean };
 std::size_t size_of(DType t);
 std::string_view to_string(DType t);  // "f32", "i8", ...
+constexpr bool is_float(DType t) { return t == DType::f32 || t == DType::f64 || t == DType::f16 || t == DType::bf16; }
+constexpr bool is_signed_integer(DType t) { return t == DType::i8 || t == DType::i16 || t == DType::i32 || t == DType::i64; }
 
 using Shape = std::vector<std::int64_t>;
 std::string to_string(const Shape& s);  // "[1, 3, 8, 8]"

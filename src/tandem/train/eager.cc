@@ -197,7 +197,6 @@ at::ScalarType torch_type(DType t) {
     default: return at::kFloat;
   }
 }
-bool is_float(DType t) { return t == DType::f32 || t == DType::f64 || t == DType::f16 || t == DType::bf16; }
 
 at::Tensor to_torch(const Tensor& t, at::ScalarType real, bool force_real = false) {
   const bool f = force_real || is_float(t.dtype());
@@ -418,6 +417,7 @@ void Lowering::compile(const Node& n) {
     throw bad_input("this operator cannot be trained").at(g_.describe(n)).expected("an ONNX operator, Quant or BipolarQuant");
 
   if (op == "Conv") {
+    if (const auto& w = g_.values[ix(i1)].type.dims; w && w->size() != 4) throw bad_input("a convolution over {} axes", w->size() - 2).at(g_.describe(n)).expected("two");
     const auto stride = n.attr_ints("strides", {1, 1}), dilation = n.attr_ints("dilations", {1, 1});
     const std::int64_t group = n.attr_int("group", 1);
     const bool bias = i2 != ir::kNone;

@@ -223,7 +223,7 @@ Grads adjoint_maxpool(Graph& g, const Node& node, std::span<const ValueId> grad)
 Grads adjoint_averagepool(Graph& g, const Node& node, std::span<const ValueId> grad) {
   TANDEM_PROLOGUE
   out[0] = emit_tandem(g, "AveragePoolGrad", {dy, n.inputs[0]}, base_name(g, n) + "/dX",
-                       keep(n, {"kernel_shape", "strides", "pads", "auto_pad", "ceil_mode", "count_include_pad"}));
+                       keep(n, {"kernel_shape", "strides", "pads", "dilations", "auto_pad", "ceil_mode", "count_include_pad"}));
   return out;
 }
 

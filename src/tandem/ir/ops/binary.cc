@@ -32,7 +32,7 @@ void infer_logic(InferContext& c) {
 }
 void infer_bits(InferContext& c) {
   same_types(c);
-  if (float_type(c.in[0]->dtype) || c.in[0]->dtype == DType::boolean) c.fail(fmt::format("an operand holds {}", to_string(c.in[0]->dtype)), "integers");
+  if (is_float(c.in[0]->dtype) || c.in[0]->dtype == DType::boolean) c.fail(fmt::format("an operand holds {}", to_string(c.in[0]->dtype)), "integers");
   c.out = {broadcast_all(c, c.in[0]->dtype)};
 }
 void infer_where(InferContext& c) {
@@ -74,7 +74,7 @@ auto f_sum(Args) { return [](double a, double b) { return a + b; }; }
 auto f_prelu(Args) { return [](double a, double b) { return a < 0 ? a * b : a; }; }
 // Division with the sign of the divisor; fmod = 1: of the dividend, as C's fmod.
 auto f_mod(Args e) {
-  const bool fmod = e.node.attr_int("fmod", 0) != 0, whole = !float_type(out_type(e));
+  const bool fmod = e.node.attr_int("fmod", 0) != 0, whole = !is_float(out_type(e));
   if (!fmod && !whole) throw node_error(e.graph, e.node, "Mod of floats with fmod = 0").expected("fmod = 1: the sign of the dividend");
   return [&e, fmod, whole](double a, double b) {
     if (whole && b == 0) throw node_error(e.graph, e.node, "integer division by zero");

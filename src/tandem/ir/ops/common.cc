@@ -8,6 +8,15 @@ Error node_error(const Graph& g, const Node& n, std::string what) {
   return Error(Exit::bad_input, std::move(what)).at(g.describe(n));
 }
 
+// DType in its order.
+constexpr std::int64_t kOnnxNumbers[] = {1, 11, 10, 16, 3, 5, 6, 7, 2, 4, 12, 13, 9};
+std::int64_t onnx_number(DType t) { return kOnnxNumbers[static_cast<std::size_t>(t)]; }
+std::optional<DType> onnx_dtype(std::int64_t number) {
+  const auto at = std::find(std::begin(kOnnxNumbers), std::end(kOnnxNumbers), number);
+  if (at == std::end(kOnnxNumbers)) return std::nullopt;
+  return static_cast<DType>(at - std::begin(kOnnxNumbers));
+}
+
 Shape broadcast(const Shape& a, const Shape& b) {
   Shape y(std::max(a.size(), b.size()));
   for (std::size_t i = 0; i < y.size(); ++i) {
@@ -35,64 +44,106 @@ std::int64_t Broadcaster::operator()(std::int64_t flat) const {
   return at;
 }
 
-Window window_of(const Graph& g, const Node& n, std::int64_t h, std::int64_t w, std::int64_t kh, std::int64_t kw) {
-  auto two = [&](std::string_view key, std::int64_t fallback) {
-    auto v = n.attr_ints(key, {fallback, fallback});
-    if (v.size() != 2) throw node_error(g, n, fmt::format("{} has {} entries", key, v.size())).expected("two (height, width)");
+Shape Windows::out(const Shape& in) const {
+  Shape y(in.size());
+  for (std::size_t d = 0; d < in.size(); ++d) y[d] = (in[d] + before[d] + after[d] - dilation[d] * (kernel[d] - 1) - 1) / stride[d] + 1;
+  return y;
+}
+std::vector<std::int64_t> Windows::taps(const Shape& in) const {
+  const Shape y = out(in), strides = row_major_strides(in);
+  const std::int64_t positions = element_count(y), window = element_count(kernel);
+  if (window != 0 && positions > (std::int64_t{1} << 31) / window)
+    throw Error(Exit::limit, fmt::format("{} windows of {} elements", positions, window)).fix("smaller windows, or a smaller input");
+  std::vector<std::int64_t> t(static_cast<std::size_t>(positions * window));
+  for (std::int64_t p = 0, i = 0; p < positions; ++p)
+    for (std::int64_t k = 0; k < window; ++k, ++i) {
+      std::int64_t at = 0, rp = p, rk = k;
+      for (std::size_t d = in.size(); d-- > 0 && at >= 0;) {
+        const std::int64_t x = rp % y[d] * stride[d] - before[d] + rk % kernel[d] * dilation[d];
+        rp /= y[d], rk /= kernel[d];
+        at = x < 0 || x >= in[d] ? -1 : at + x * strides[d];
+      }
+      t[static_cast<std::size_t>(i)] = at;
+    }
+  return t;
+}
+bool Windows::padded() const {
+  const auto some = [](const Shape& s) { return std::any_of(s.begin(), s.end(), [](std::int64_t x) { return x != 0; }); };
+  return some(before) || some(after);
+}
+
+Windows windows_of(const Graph& g, const Node& n, const Shape& in, const Shape& kernel) {
+  const std::size_t rank = in.size();
+  if (kernel.size() != rank) throw node_error(g, n, fmt::format("a window of {} axes over an input of {}", kernel.size(), rank)).expected("one extent per spatial axis");
+  const auto list = [&](std::string_view key, std::size_t size, std::int64_t least) {
+    Shape v = n.attr_ints(key, Shape(size, least));
+    if (v.size() != size) throw node_error(g, n, fmt::format("{} has {} entries", key, v.size())).expected(fmt::format("{}, for {} spatial axes", size, rank));
     for (auto x : v)
-      if (x < 1 || x > 1'000'000) throw node_error(g, n, fmt::format("{} holds {}, outside [1, 1000000]", key, x));
+      if (x < least || x > 1'000'000) throw node_error(g, n, fmt::format("{} holds {}, outside [{}, 1000000]", key, x, least));
     return v;
   };
-  auto s = two("strides", 1), d = two("dilations", 1);
-  auto p = n.attr_ints("pads", {0, 0, 0, 0});
-  if (p.size() != 4) throw node_error(g, n, fmt::format("pads has {} entries", p.size())).expected("four: top, left, bottom, right");
-  for (auto x : p)
-    if (x < 0 || x > 1'000'000) throw node_error(g, n, fmt::format("pads holds {}, outside [0, 1000000]", x));
-  Window r{kh, kw, s[0], s[1], d[0], d[1], p[0], p[1], p[2], p[3]};
-  std::string pad = n.attr_string("auto_pad", "NOTSET");
-  if (pad == "SAME_UPPER" || pad == "SAME_LOWER") {
-    auto split = [&](std::int64_t in, std::int64_t stride, std::int64_t span, std::int64_t& a, std::int64_t& b) {
-      std::int64_t out = (in + stride - 1) / stride, total = std::max<std::int64_t>(0, (out - 1) * stride + span - in);
-      a = pad == "SAME_UPPER" ? total / 2 : total - total / 2;
-      b = total - a;
-    };
-    split(h, r.sh, r.dh * (kh - 1) + 1, r.pt, r.pb);
-    split(w, r.sw, r.dw * (kw - 1) + 1, r.pl, r.pr);
-  } else if (pad == "VALID") {
-    r.pt = r.pl = r.pb = r.pr = 0;
-  } else if (pad != "NOTSET") {
+  const Shape pads = list("pads", 2 * rank, 0);
+  Windows r{kernel, list("strides", rank, 1), list("dilations", rank, 1), Shape(pads.begin(), pads.begin() + static_cast<std::ptrdiff_t>(rank)),
+            Shape(pads.begin() + static_cast<std::ptrdiff_t>(rank), pads.end())};
+  const std::string pad = n.attr_string("auto_pad", "NOTSET");
+  if (pad != "NOTSET" && pad != "VALID" && pad != "SAME_UPPER" && pad != "SAME_LOWER")
     throw node_error(g, n, fmt::format("auto_pad '{}' is unknown", pad)).expected("NOTSET, VALID, SAME_UPPER or SAME_LOWER");
-  }
-  if (n.attr_int("ceil_mode", 0)) {
-    auto grow = [](std::int64_t in, std::int64_t a, std::int64_t& b, std::int64_t span, std::int64_t stride) {
-      std::int64_t rest = (in + a + b - span) % stride;
-      if (in + a + b < span || rest == 0) return;
-      std::int64_t out = (in + a + b - span) / stride + 1;      // start of the extra window:
-      if (out * stride < in + a) b += stride - rest;             // it must begin inside the input or its left padding
-    };
-    grow(h, r.pt, r.pb, r.dh * (kh - 1) + 1, r.sh);
-    grow(w, r.pl, r.pr, r.dw * (kw - 1) + 1, r.sw);
+  for (std::size_t d = 0; d < rank; ++d) {
+    if (kernel[d] < 1) throw node_error(g, n, fmt::format("a window of extent {}", kernel[d])).expected("positive extents");
+    const std::int64_t span = r.dilation[d] * (kernel[d] - 1) + 1;
+    if (pad == "VALID") r.before[d] = r.after[d] = 0;
+    if (pad == "SAME_UPPER" || pad == "SAME_LOWER") {
+      const std::int64_t total = std::max<std::int64_t>(0, ((in[d] + r.stride[d] - 1) / r.stride[d] - 1) * r.stride[d] + span - in[d]);
+      r.before[d] = pad == "SAME_UPPER" ? total / 2 : total - total / 2;
+      r.after[d] = total - r.before[d];
+    }
+    const std::int64_t room = in[d] + r.before[d] + r.after[d] - span;
+    if (room < 0) throw node_error(g, n, fmt::format("window {} does not fit the padded input: axis {} has {} of {}", to_string(kernel), d, room + span, span));
+    const std::int64_t rest = room % r.stride[d];
+    // The window that ceil_mode adds must begin inside the input or the padding before it.
+    if (n.attr_int("ceil_mode", 0) && rest != 0 && (room / r.stride[d] + 1) * r.stride[d] < in[d] + r.before[d]) r.after[d] += r.stride[d] - rest;
   }
   return r;
 }
 
-std::vector<std::int64_t> window_counts(const Graph& g, const Node& n, const Window& w, std::int64_t h, std::int64_t width) {
-  bool pads = n.attr_int("count_include_pad", 0) != 0;
+namespace {
+std::vector<Rank> named_ranks(const Shape& s, bool reduced, std::string_view names) {
+  std::vector<Rank> r;
+  for (std::size_t d = 0; d < s.size(); ++d) r.push_back({d < names.size() ? std::string(1, names[d]) : fmt::format("{}{}", names[0], d), s[d], reduced});
+  return r;
+}
+}  // namespace
+std::vector<Rank> position_ranks(const Shape& y, bool reduced) { return named_ranks(y, reduced, "pqt"); }
+std::vector<Rank> tap_ranks(const Shape& kernel, bool reduced) { return named_ranks(kernel, reduced, "rsu"); }
+std::vector<AffineIndex> window_indices(const Windows& w, int position, int tap) {
+  std::vector<AffineIndex> r;
+  for (std::size_t d = 0; d < w.kernel.size(); ++d)
+    r.push_back({{{position + static_cast<int>(d), w.stride[d]}, {tap + static_cast<int>(d), w.dilation[d]}}, -w.before[d]});
+  return r;
+}
+
+std::vector<std::int64_t> window_counts(const Graph& g, const Node& n, const Windows& w, const Shape& in) {
+  const bool pads = n.attr_int("count_include_pad", 0) != 0;
   // Padding that ceil_mode added never counts.
-  auto explicit_pads = n.attr_string("auto_pad", "NOTSET") == "NOTSET" ? n.attr_ints("pads", {0, 0, 0, 0})
-                                                                      : std::vector<std::int64_t>{w.pt, w.pl, w.pb, w.pr};
-  std::int64_t P = w.out_h(h), Q = w.out_w(width);
-  std::vector<std::int64_t> c(static_cast<std::size_t>(P * Q));
-  for (std::int64_t p = 0; p < P; ++p)
-    for (std::int64_t q = 0; q < Q; ++q)
-      for (std::int64_t r = 0; r < w.kh; ++r)
-        for (std::int64_t s = 0; s < w.kw; ++s) {
-          std::int64_t y = p * w.sh - w.pt + r * w.dh, x = q * w.sw - w.pl + s * w.dw;
-          bool inside = pads ? y < h + explicit_pads[2] && x < width + explicit_pads[3] : y >= 0 && y < h && x >= 0 && x < width;
-          c[p * Q + q] += inside;
-        }
-  for (auto v : c)
-    if (v == 0) throw node_error(g, n, "a pooling window lies entirely in the padding");
+  Shape after = w.after;
+  if (n.attr_string("auto_pad", "NOTSET") == "NOTSET") {
+    const Shape stated = n.attr_ints("pads", Shape(2 * in.size(), 0));
+    after.assign(stated.begin() + static_cast<std::ptrdiff_t>(in.size()), stated.end());
+  }
+  const Shape y = w.out(in);
+  std::vector<std::int64_t> c(static_cast<std::size_t>(element_count(y)), 1);
+  for (std::size_t p = 0; p < c.size(); ++p) {
+    auto rest = static_cast<std::int64_t>(p);
+    for (std::size_t d = in.size(); d-- > 0; rest /= y[d]) {
+      std::int64_t inside = 0;
+      for (std::int64_t k = 0; k < w.kernel[d]; ++k) {
+        const std::int64_t x = rest % y[d] * w.stride[d] - w.before[d] + k * w.dilation[d];
+        inside += pads ? x < in[d] + after[d] : x >= 0 && x < in[d];
+      }
+      c[p] *= inside;
+    }
+    if (c[p] == 0) throw node_error(g, n, "a pooling window lies entirely in the padding");
+  }
   return c;
 }
 

@@ -11,6 +11,7 @@ void infer_binary(InferContext& c) {
     c.fail(fmt::format("operands have different element types: {} and {}", to_string(t), to_string(c.in[1]->dtype)));
   c.out = {TensorType{t, broadcast_dims(c, c.dims(0), c.dims(1))}};
 }
+void infer_pow(InferContext& c) { c.out = {TensorType{c.in[0]->dtype, broadcast_dims(c, c.dims(0), c.dims(1))}}; }
 void infer_same(InferContext& c) {
   c.out.assign(1, *c.in[0]);
 }
@@ -49,7 +50,10 @@ struct DivEval {
   template <class T> static void run(EvalArgs<T>& e) { binary(e, [&](const T& a, const T& b) { return divide(e, a, b); }); }
 };
 struct PowEval {
-  static double power(EvalArgs<double>&, double a, double b) { return std::pow(a, b); }
+  static double power(EvalArgs<double>& e, double a, double b) {
+    const double y = std::pow(a, b);
+    return is_float(e.graph.values[static_cast<std::size_t>(e.node.outputs[0])].type.dtype) ? y : std::trunc(y);
+  }
   static Rational power(EvalArgs<Rational>& e, const Rational& a, const Rational& b) {
     if (!is_integer(b) || abs(b) > 64) throw node_error(e.graph, e.node, "Pow is exact for integer exponents only");
     long n = b.get_num().get_si();
@@ -193,7 +197,7 @@ const OpDef kDiv{.domain = "", .name = "Div", .summary = "Element-wise quotient 
                  .infer = infer_binary, .eval = both<DivEval>(), .einsum = elementwise_einsum, .adjoint = adjoint_div};
 const OpDef kPow{.domain = "", .name = "Pow", .summary = "Element-wise power.",
                  .doc = "Y = A ^ B; exact for the constant exponents 1 and 2, float otherwise.", .source = "ONNX Pow-15",
-                 .inputs = ab("base", "exponent, constant"), .outputs = kY, .closure = Closure::join, .infer = infer_binary,
+                 .inputs = ab("base", "exponent, of any type"), .outputs = kY, .closure = Closure::join, .infer = infer_pow,
                  .eval = both<PowEval>(), .einsum = elementwise_einsum, .adjoint = adjoint_pow};
 const OpDef kRelu{.domain = "", .name = "Relu", .summary = "Rectifier.", .doc = "Y = max(X, 0).", .source = "ONNX Relu-14",
                   .inputs = {{"X", "any shape"}}, .outputs = {{"Y", "shape of X"}}, .closure = Closure::piecewise, .infer = infer_same,

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "tandem/ir/ops/adjoints.h"
+#include "tandem/ir/ops/common.h"
 #include "tandem/numerics/cast.h"
 
 namespace tandem::ir {
@@ -207,45 +208,14 @@ const OpDef kSoftmaxGrad{
     .infer = infer_like<1>, .eval = {softmax_grad<double>, softmax_grad<Rational>}};
 
 // ---- windows -----------------------------------------------------------------------------------------
-struct Window {  // two spatial axes
-  std::int64_t k[2], stride[2], dilation[2], begin[2], end[2];
-};
-Window window_of(const Graph& g, const Node& n, const Shape& x, const Shape& y, std::vector<std::int64_t> kernel) {
-  if (x.size() != 4 || y.size() != 4 || kernel.size() != 2)
-    throw bad_input("{} has {} axes", g.describe(n), x.size()).expected("NCHW with two spatial axes");
-  auto strides = n.attr_ints("strides", {1, 1}), dilations = n.attr_ints("dilations", {1, 1}), pads = n.attr_ints("pads", {0, 0, 0, 0});
-  const std::string mode = n.attr_string("auto_pad", "NOTSET");
-  Window w{};
-  for (std::size_t d = 0; d < 2; ++d) {
-    w.k[d] = kernel[d];
-    w.stride[d] = strides.at(d);
-    w.dilation[d] = dilations.at(d);
-    w.begin[d] = pads.at(d);
-    w.end[d] = pads.at(d + 2);
-    if (mode == "SAME_UPPER" || mode == "SAME_LOWER") {
-      const std::int64_t total = std::max<std::int64_t>((y[d + 2] - 1) * w.stride[d] + (w.k[d] - 1) * w.dilation[d] + 1 - x[d + 2], 0);
-      w.begin[d] = mode == "SAME_UPPER" ? total / 2 : total - total / 2;
-      w.end[d] = total - w.begin[d];
-    } else if (mode == "VALID") {
-      w.begin[d] = w.end[d] = 0;
-    }
-  }
-  return w;
-}
-// Calls f(p, q, r, s, h, w) for every output position and kernel tap that lies inside the input.
+// Calls f(position, tap, flat spatial index) for every output position and kernel tap that lies inside the input.
 template <class F>
-void for_taps(const Window& w, const Shape& x, const Shape& y, F&& f) {
-  for (std::int64_t p = 0; p < y[2]; ++p)
-    for (std::int64_t q = 0; q < y[3]; ++q)
-      for (std::int64_t r = 0; r < w.k[0]; ++r) {
-        const std::int64_t h = p * w.stride[0] + r * w.dilation[0] - w.begin[0];
-        if (h < 0 || h >= x[2]) continue;
-        for (std::int64_t s = 0; s < w.k[1]; ++s) {
-          const std::int64_t v = q * w.stride[1] + s * w.dilation[1] - w.begin[1];
-          if (v < 0 || v >= x[3]) continue;
-          f(p, q, r, s, h, v);
-        }
-      }
+void for_taps(const Windows& w, const Shape& x, F&& f) {
+  const Shape in = spatial(x);
+  const std::vector<std::int64_t> taps = w.taps(in);
+  const std::int64_t window = element_count(w.kernel);
+  for (std::size_t i = 0; i < taps.size(); ++i)
+    if (taps[i] >= 0) f(static_cast<std::int64_t>(i) / window, static_cast<std::int64_t>(i) % window, taps[i]);
 }
 
 template <class T, bool ToWeight>
@@ -255,21 +225,22 @@ void conv_grad(EvalArgs<T>& a) {
   const auto& other = in(a, 1);
   auto& out = start(a, in(a, 2).shape);
   const Shape xs = ToWeight ? other.shape : out.shape, ws = ToWeight ? out.shape : other.shape;
-  const Window w = window_of(a.graph, a.node, xs, dy.shape, {ws.at(2), ws.at(3)});
+  const Windows w = windows_of(a.graph, a.node, spatial(xs), spatial(ws));
   const std::int64_t group = a.node.attr_int("group", 1), og = ws[0] / group, cg = ws[1];
+  const std::int64_t in_size = element_count(spatial(xs)), out_size = element_count(spatial(dy.shape)), window = element_count(w.kernel);
   for (std::int64_t b = 0; b < xs[0]; ++b)
     for (std::int64_t o = 0; o < ws[0]; ++o)
       for (std::int64_t c = 0; c < cg; ++c) {
         const std::int64_t xc = (o / og) * cg + c;
-        for_taps(w, xs, dy.shape, [&](std::int64_t p, std::int64_t q, std::int64_t r, std::int64_t s, std::int64_t h, std::int64_t v) {
-          const T& g = dy.v[at(((b * ws[0] + o) * dy.shape[2] + p) * dy.shape[3] + q)];
-          const std::size_t xi = at(((b * xs[1] + xc) * xs[2] + h) * xs[3] + v), wi = at(((o * cg + c) * ws[2] + r) * ws[3] + s);
+        for_taps(w, xs, [&](std::int64_t p, std::int64_t k, std::int64_t x) {
+          const T& g = dy.v[at((b * ws[0] + o) * out_size + p)];
+          const std::size_t xi = at((b * xs[1] + xc) * in_size + x), wi = at((o * cg + c) * window + k);
           if constexpr (ToWeight) out.v[wi] += g * other.v[xi];
           else out.v[xi] += g * other.v[wi];
         });
       }
 }
-// Ranks n, g (group), o (per group), c (per group), p, q, r, s; which are reduced depends on the product.
+// Ranks n, g (group), o (per group), c (per group), positions, taps; which are reduced depends on the product.
 template <bool ToWeight>
 Einsum conv_grad_einsum(const Graph& g, const Node& n) {
   auto extents = [&](std::size_t i) {
@@ -281,16 +252,18 @@ Einsum conv_grad_einsum(const Graph& g, const Node& n) {
   };
   const Shape y = extents(0), x = extents(ToWeight ? 1 : 2), w = extents(ToWeight ? 2 : 1);
   Einsum e;
-  if (x.size() != 4 || y.size() != 4 || w.size() != 4) return e;
-  const Window k = window_of(g, n, x, y, {w[2], w[3]});
+  if (x.size() < 3 || y.size() != x.size() || w.size() != x.size()) return e;
+  const Windows k = windows_of(g, n, spatial(x), spatial(w));
   const std::int64_t group = n.attr_int("group", 1);
-  enum { N, G, O, C, P, Q, R, S };
-  e.ranks = {{"n", y[0], ToWeight}, {"g", group, false}, {"o", w[0] / group, !ToWeight}, {"c", w[1], false},
-             {"p", y[2], true}, {"q", y[3], true}, {"r", w[2], !ToWeight}, {"s", w[3], !ToWeight}};
-  Access dy{"dY", {{{{N, 1}}}, {{{G, w[0] / group}, {O, 1}}}, {{{P, 1}}}, {{{Q, 1}}}}};
-  Access xa{ToWeight ? "X" : "dX",
-            {{{{N, 1}}}, {{{G, w[1]}, {C, 1}}}, {{{P, k.stride[0]}, {R, k.dilation[0]}}, -k.begin[0]}, {{{Q, k.stride[1]}, {S, k.dilation[1]}}, -k.begin[1]}}};
-  Access wa{ToWeight ? "dW" : "W", {{{{G, w[0] / group}, {O, 1}}}, {{{C, 1}}}, {{{R, 1}}}, {{{S, 1}}}}};
+  enum { N, G, O, C, P };
+  const int rank = static_cast<int>(k.kernel.size()), R = P + rank;
+  e.ranks = {{"n", y[0], ToWeight}, {"g", group, false}, {"o", w[0] / group, !ToWeight}, {"c", w[1], false}};
+  for (Rank& r : position_ranks(spatial(y), true)) e.ranks.push_back(std::move(r));
+  for (Rank& r : tap_ranks(k.kernel, !ToWeight)) e.ranks.push_back(std::move(r));
+  const AffineIndex oc{{{G, w[0] / group}, {O, 1}}, 0};
+  Access dy{"dY", {index_of(N), oc}}, xa{ToWeight ? "X" : "dX", {index_of(N), {{{G, w[1]}, {C, 1}}, 0}}}, wa{ToWeight ? "dW" : "W", {oc, index_of(C)}};
+  for (AffineIndex& i : window_indices(k, P, R)) xa.indices.push_back(std::move(i));
+  for (int d = 0; d < rank; ++d) dy.indices.push_back(index_of(P + d)), wa.indices.push_back(index_of(R + d));
   e.inputs = {dy, ToWeight ? xa : wa};
   e.output = ToWeight ? wa : xa;
   return e;
@@ -316,15 +289,14 @@ template <class T>
 void maxpool_grad(EvalArgs<T>& a) {
   const auto &dy = in(a, 0), &x = in(a, 1);
   auto& dx = start(a, x.shape);
-  const Window w = window_of(a.graph, a.node, x.shape, dy.shape, a.node.attr_ints("kernel_shape", {}));
-  const std::int64_t planes = x.shape[0] * x.shape[1], in_size = x.shape[2] * x.shape[3], out_size = dy.shape[2] * dy.shape[3];
+  const Windows w = windows_of(a.graph, a.node, spatial(x.shape), a.node.attr_ints("kernel_shape", {}));
+  const std::int64_t planes = x.shape[0] * x.shape[1], in_size = element_count(spatial(x.shape)), out_size = element_count(spatial(dy.shape));
   std::vector<std::int64_t> best(at(out_size));
   for (std::int64_t c = 0; c < planes; ++c) {
     std::fill(best.begin(), best.end(), -1);
     const T* px = x.v.data() + c * in_size;
-    for_taps(w, x.shape, dy.shape, [&](std::int64_t p, std::int64_t q, std::int64_t, std::int64_t, std::int64_t h, std::int64_t v) {
-      std::int64_t& b = best[at(p * dy.shape[3] + q)];
-      const std::int64_t i = h * x.shape[3] + v;
+    for_taps(w, x.shape, [&](std::int64_t p, std::int64_t, std::int64_t i) {
+      std::int64_t& b = best[at(p)];
       if (b < 0 || px[i] > px[b]) b = i;
     });
     for (std::int64_t o = 0; o < out_size; ++o)
@@ -347,21 +319,12 @@ void averagepool_grad(EvalArgs<T>& a) {
   const auto& dy = in(a, 0);
   const Shape xs = in(a, 1).shape;
   auto& dx = start(a, xs);
-  const Window w = window_of(a.graph, a.node, xs, dy.shape, a.node.attr_ints("kernel_shape", {}));
-  const bool include = a.node.attr_int("count_include_pad", 0) != 0;
-  auto count = [&](std::int64_t o, std::size_t d) {  // taps of one axis that the divisor counts
-    const std::int64_t first = o * w.stride[d] - w.begin[d], size = xs[d + 2];
-    std::int64_t n = 0;
-    for (std::int64_t r = 0; r < w.k[d]; ++r) {
-      const std::int64_t h = first + r * w.dilation[d];
-      n += include ? h < size + w.end[d] : (h >= 0 && h < size);
-    }
-    return std::max<std::int64_t>(n, 1);
-  };
-  const std::int64_t planes = xs[0] * xs[1], in_size = xs[2] * xs[3], out_size = dy.shape[2] * dy.shape[3];
+  const Windows w = windows_of(a.graph, a.node, spatial(xs), a.node.attr_ints("kernel_shape", {}));
+  const std::vector<std::int64_t> counts = window_counts(a.graph, a.node, w, spatial(xs));
+  const std::int64_t planes = xs[0] * xs[1], in_size = element_count(spatial(xs)), out_size = element_count(spatial(dy.shape));
   for (std::int64_t c = 0; c < planes; ++c)
-    for_taps(w, xs, dy.shape, [&](std::int64_t p, std::int64_t q, std::int64_t, std::int64_t, std::int64_t h, std::int64_t v) {
-      dx.v[at(c * in_size + h * xs[3] + v)] += dy.v[at(c * out_size + p * dy.shape[3] + q)] / T(static_cast<double>(count(p, 0) * count(q, 1)));
+    for_taps(w, xs, [&](std::int64_t p, std::int64_t, std::int64_t i) {
+      dx.v[at(c * in_size + i)] += dy.v[at(c * out_size + p)] / T(static_cast<double>(counts[at(p)]));
     });
 }
 const OpDef kAveragePoolGrad{

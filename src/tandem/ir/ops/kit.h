@@ -1,18 +1,17 @@
 // What the wide families of operators share: element-wise maps from a function, axes, indices, samples.
 #pragma once
 #include "tandem/base/rng.h"
+#include "tandem/ir/arrays.h"
 #include "tandem/ir/ops/common.h"
 
 namespace tandem::ir {
 
 using Ints = std::vector<std::int64_t>;
 
-inline bool float_type(DType t) { return t == DType::f32 || t == DType::f64 || t == DType::f16 || t == DType::bf16; }
 inline DType out_type(const EvalArgs<double>& e, std::size_t i = 0) { return e.graph.values[static_cast<std::size_t>(e.node.outputs[i])].type.dtype; }
 inline DType in_type(const EvalArgs<double>& e, std::size_t i = 0) { return e.graph.values[static_cast<std::size_t>(e.node.inputs[i])].type.dtype; }
 inline bool has(const EvalArgs<double>& e, std::size_t i) { return i < e.in.size() && e.in[i]; }
 inline bool has(const InferContext& c, std::size_t i) { return i < c.in.size() && c.in[i]; }
-inline bool wants(const EvalArgs<double>& e, std::size_t i) { return i < e.node.outputs.size() && e.node.outputs[i] != kNone; }
 
 // An index from a double: saturated, so that ONNX's INT64_MAX as "to the end" stays one.
 inline std::int64_t to_int(double v) {
@@ -61,6 +60,22 @@ void map_eval(EvalArgs<double>& e) {
   e.out[0] = std::move(y);
 }
 
+// f(the values along the axis), in place.
+template <class F>
+Array<double> along(const Array<double>& x, std::int64_t axis, F f) {
+  const Around a(x.shape, axis);
+  Array<double> y(x.shape);
+  std::vector<double> v(static_cast<std::size_t>(a.n));
+  for (std::int64_t o = 0; o < a.outer; ++o)
+    for (std::int64_t i = 0; i < a.inner; ++i) {
+      for (std::int64_t k = 0; k < a.n; ++k) v[static_cast<std::size_t>(k)] = x.v[static_cast<std::size_t>(a.at(o, k, i))];
+      f(v);
+      for (std::int64_t k = 0; k < a.n; ++k) y.v[static_cast<std::size_t>(a.at(o, k, i))] = v[static_cast<std::size_t>(k)];
+    }
+  return y;
+}
+void log_softmax(std::vector<double>& v);
+
 inline void infer_first(InferContext& c) { c.out.assign(1, *c.in[0]); }
 template <DType t>
 void infer_first_as(InferContext& c) { c.out = {TensorType{t, c.in[0]->dims}}; }
@@ -70,11 +85,6 @@ inline TensorType typed(DType t, const Shape& s) { return {t, dims_of(s)}; }
 inline TensorType unknown_rank(DType t) { return {t, std::nullopt}; }
 inline TensorType unknown_extents(DType t, std::size_t rank) { return {t, Dims(rank)}; }
 
-inline Shape known_shape(const Dims& d) {
-  Shape s;
-  for (const Dim& x : d) s.push_back(x.n);
-  return s;
-}
 // A random case of an operator, as its literal's `sample` makes it: the node with inputs of sensible shapes and values.
 struct Sample {
   Rng& r;
@@ -86,7 +96,7 @@ struct Sample {
     for (std::int64_t i = 0; i < x.size(); ++i) {
       // Whole numbers over the whole interval, floats on a grid that every float format holds.
       const double u = lo + (hi - lo) * r.uniform();
-      x.set(i, float_type(t) ? std::round(u * 64) / 64 : std::floor(std::min(u + r.uniform(), hi)));
+      x.set(i, is_float(t) ? std::round(u * 64) / 64 : std::floor(std::min(u + r.uniform(), hi)));
     }
     return x;
   }
@@ -122,11 +132,11 @@ std::span<const OpDef> binary_ops();
 std::span<const OpDef> reduce_ops();
 std::span<const OpDef> move_ops();
 std::span<const OpDef> norm_ops();
-std::span<const OpDef> window_ops();
+std::span<const OpDef> loss_ops();
 std::span<const OpDef> image_ops();
 std::span<const OpDef> integer_ops();
 std::span<const OpDef> recurrent_ops();
 std::span<const OpDef> signal_ops();
-std::span<const OpDef> loss_ops();
+std::span<const OpDef> algebra_ops();
 
 }  // namespace tandem::ir

@@ -1,11 +1,11 @@
-// ArgMax, Softmax, Delay.
+// ArgMax, ArgMin, Delay.
 #include "tandem/ir/ops/adjoints.h"
-#include "tandem/ir/ops/common.h"
+#include "tandem/ir/ops/kit.h"
 
 namespace tandem::ir {
 namespace {
 
-void infer_argmax(InferContext& c) {
+void infer_index(InferContext& c) {
   const Dims& x = c.dims(0);
   std::int64_t axis = normal_axis(c.node.attr_int("axis", 0), static_cast<std::int64_t>(x.size()), c.graph, c.node);
   Dims y = x;
@@ -13,7 +13,8 @@ void infer_argmax(InferContext& c) {
   else y.erase(y.begin() + axis);
   c.out = {TensorType{DType::i64, y}};
 }
-struct ArgMaxEval {
+template <bool largest>
+struct IndexEval {
   template <class T>
   static void run(EvalArgs<T>& e) {
     const Array<T>& x = *e.in[0];
@@ -31,7 +32,7 @@ struct ArgMaxEval {
         std::int64_t best = 0;
         for (std::int64_t k = 1; k < n; ++k) {
           const T &a = x.v[(o * n + k) * inner + i], &b = x.v[(o * n + best) * inner + i];
-          if (a > b || (last && a == b)) best = k;
+          if ((largest ? a > b : a < b) || (last && a == b)) best = k;
         }
         y.v[o * inner + i] = T(static_cast<long>(best));
       }
@@ -52,31 +53,6 @@ Einsum argmax_einsum(const Graph& g, const Node& n) {
   return e;
 }
 
-void infer_softmax(InferContext& c) {
-  const Dims& x = c.dims(0);
-  normal_axis(c.node.attr_int("axis", -1), static_cast<std::int64_t>(x.size()), c.graph, c.node);
-  c.out = {*c.in[0]};
-}
-struct SoftmaxEval {
-  template <class T>
-  static void run(EvalArgs<T>& e) {
-    const Array<T>& x = *e.in[0];
-    std::int64_t axis = normal_axis(e.node.attr_int("axis", -1), static_cast<std::int64_t>(x.shape.size()), e.graph, e.node), n = x.shape[axis];
-    std::int64_t outer = element_count(Shape(x.shape.begin(), x.shape.begin() + axis));
-    std::int64_t inner = element_count(Shape(x.shape.begin() + axis + 1, x.shape.end()));
-    Array<T> y(x.shape);
-    for (std::int64_t o = 0; o < outer; ++o)
-      for (std::int64_t i = 0; i < inner; ++i) {
-        auto at = [&](std::int64_t k) { return (o * n + k) * inner + i; };
-        T m = x.v[at(0)], sum = 0;
-        for (std::int64_t k = 1; k < n; ++k) m = std::max(m, x.v[at(k)]);
-        for (std::int64_t k = 0; k < n; ++k) sum += y.v[at(k)] = std::exp(x.v[at(k)] - m);
-        for (std::int64_t k = 0; k < n; ++k) y.v[at(k)] /= sum;
-      }
-    e.out[0] = std::move(y);
-  }
-};
-
 void infer_delay(InferContext& c) {
   if (c.node.attr_int("depth", 1) < 1) c.fail("depth must be at least 1", "a delay of one tick or more");
   auto shape = c.node.attr_ints("shape", {});
@@ -94,19 +70,24 @@ struct DelayEval {  // the evaluators hold the state; a Delay evaluated as a fun
   }
 };
 
+const std::vector<AttrDef> kIndexAttributes{{"axis", AttrType::integer, "0", "the axis searched"}, {"keepdims", AttrType::integer, "1", "1: keep the axis with extent 1"},
+                                            {"select_last_index", AttrType::integer, "0", "1: ties give the highest index"}};
+void sample_index(const OpDef& op, Sample& s) {
+  const Shape x = s.shape();
+  s.node(op, {s.input(x, 0, 3, DType::i32)}, {{"axis", s.axis(x.size())}, {"keepdims", s.r.range(0, 1)}, {"select_last_index", s.r.range(0, 1)}});
+}
+
 }  // namespace
 
 const OpDef kArgMax{.domain = "", .name = "ArgMax", .summary = "Index of the largest element along an axis.",
                     .doc = "Ties give the lowest index (select_last_index = 1: the highest). After an exact value it is taken on the exact value.",
                     .source = "ONNX ArgMax-13", .inputs = {{"X", "any shape"}}, .outputs = {{"Y", "i64"}},
-                    .attributes = {{"axis", AttrType::integer, "0", "the axis searched"}, {"keepdims", AttrType::integer, "1", "1: keep the axis with extent 1"},
-                                   {"select_last_index", AttrType::integer, "0", "1: ties give the highest index"}},
-                    .closure = Closure::index, .infer = infer_argmax, .eval = both<ArgMaxEval>(), .einsum = argmax_einsum};
-const OpDef kSoftmax{.domain = "", .name = "Softmax", .summary = "Normalised exponentials along an axis.",
-                     .doc = "Y = exp(X - max X) / sum exp(X - max X), computed in float on the host.", .source = "ONNX Softmax-13",
-                     .inputs = {{"X", "any shape"}}, .outputs = {{"Y", "shape of X"}}, .attributes = {{"axis", AttrType::integer, "-1", "the axis normalised"}},
-                     .closure = Closure::open, .infer = infer_softmax, .eval = {&SoftmaxEval::run<double>, nullptr}, .einsum = elementwise_einsum,
-                     .adjoint = adjoint_softmax};
+                    .attributes = kIndexAttributes,
+                    .closure = Closure::index, .infer = infer_index, .eval = both<IndexEval<true>>(), .einsum = argmax_einsum,
+                    .sample = sample_index};
+const OpDef kArgMin{.domain = "", .name = "ArgMin", .summary = "Index of the smallest element along an axis.", .doc = "Ties give the lowest index (select_last_index = 1: the highest).",
+                    .source = "ONNX ArgMin-13", .inputs = {{"X", "any shape"}}, .outputs = {{"Y", "i64"}}, .attributes = kIndexAttributes,
+                    .infer = infer_index, .eval = both<IndexEval<false>>(), .sample = sample_index};
 const OpDef kDelay{.domain = "tandem", .name = "Delay", .summary = "The input of an earlier tick: an operator with state.",
                    .doc = "Y(t) = X(t - depth); before that, init. A cycle in the graph is legal iff it contains a Delay.", .source = "docs/semantics.md",
                    .inputs = {{"X", "the stated shape"}, {"init", "constant of that shape; default 0", true}}, .outputs = {{"Y", "the stated shape"}},

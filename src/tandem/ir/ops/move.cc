@@ -1,5 +1,4 @@
 // Operators that move elements by indices, cut and join, and those that make tensors from shapes.
-#include "tandem/ir/arrays.h"
 #include "tandem/ir/ops/kit.h"
 
 namespace tandem::ir {
@@ -545,20 +544,9 @@ void sample_range(const OpDef& op, Sample& s) {
   s.node(op, {a, b, s.scalar(static_cast<double>(s.r.range(1, 3)), DType::i64)});
 }
 
-std::optional<DType> number_type(std::int64_t t) {
-  Graph g;  // the one table of type numbers is Cast's
-  const ValueId x = g.add_input("x", DType::f32, {Dim(1)});
-  g.outputs = {g.add_node("Cast", {x}, {{"to", t}})};
-  try {
-    infer_shapes(g);
-  } catch (const Error&) {
-    return std::nullopt;
-  }
-  return g.values[static_cast<std::size_t>(g.outputs[0])].type.dtype;
-}
 void infer_eye(InferContext& c) {
   if (c.dims(0).size() != 2) c.fail(fmt::format("input has rank {}", c.dims(0).size()), "a matrix");
-  const auto t = c.node.has_attr("dtype") ? number_type(c.node.attr_int("dtype", 1)) : c.in[0]->dtype;
+  const auto t = c.node.has_attr("dtype") ? onnx_dtype(c.node.attr_int("dtype", 1)) : c.in[0]->dtype;
   if (!t) c.fail(fmt::format("dtype {}", c.node.attr_int("dtype", 1)), "a type of floats, integers or booleans");
   c.out = {TensorType{*t, c.in[0]->dims}};
 }

@@ -1,4 +1,5 @@
 // Normalisations, softmax's relatives, and the linear quantisers of ONNX.
+#include "tandem/ir/ops/adjoints.h"
 #include "tandem/ir/ops/kit.h"
 
 namespace tandem::ir {
@@ -171,28 +172,18 @@ void infer_axis(InferContext& c) {
   axis_of(c, c.node.attr_int("axis", -1), c.dims(0).size());
   infer_first(c);
 }
-// f(values along the axis), in place.
 template <void (*f)(const Args&, std::vector<double>&)>
 void along_eval(Args& e) {
-  const Array<double>& x = *e.in[0];
-  const Around a(x.shape, axis_of(e, e.node.attr_int("axis", -1), x.shape.size()));
-  Array<double> y(x.shape);
-  std::vector<double> v(static_cast<std::size_t>(a.n));
-  for (std::int64_t o = 0; o < a.outer; ++o)
-    for (std::int64_t i = 0; i < a.inner; ++i) {
-      for (std::int64_t k = 0; k < a.n; ++k) v[static_cast<std::size_t>(k)] = x.v[a.at(o, k, i)];
-      f(e, v);
-      for (std::int64_t k = 0; k < a.n; ++k) y.v[a.at(o, k, i)] = v[static_cast<std::size_t>(k)];
-    }
-  e.out[0] = std::move(y);
+  e.out[0] = along(*e.in[0], axis_of(e, e.node.attr_int("axis", -1), e.in[0]->shape.size()), [&](std::vector<double>& v) { f(e, v); });
 }
-void log_softmax(const Args&, std::vector<double>& v) {
+void softmax(const Args&, std::vector<double>& v) {
   if (v.empty()) return;
   const double m = *std::max_element(v.begin(), v.end());
   double sum = 0;
-  for (double x : v) sum += std::exp(x - m);
-  for (double& x : v) x = x - m - std::log(sum);
+  for (double& x : v) sum += x = std::exp(x - m);
+  for (double& x : v) x /= sum;
 }
+void log_softmax_of(const Args&, std::vector<double>& v) { log_softmax(v); }
 void hardmax(const Args&, std::vector<double>& v) {
   const auto best = std::max_element(v.begin(), v.end()) - v.begin();
   for (std::size_t i = 0; i < v.size(); ++i) v[i] = static_cast<std::ptrdiff_t>(i) == best;
@@ -211,10 +202,6 @@ void sample_along(const OpDef& op, Sample& s) {
 }
 
 // ---- ONNX's linear quantisers -----------------------------------------------------------------------
-std::pair<double, double> range_of(DType t) {
-  const double span = std::ldexp(1.0, static_cast<int>(8 * size_of(t)));
-  return t == DType::i8 || t == DType::i16 || t == DType::i32 ? std::pair(-span / 2, span / 2 - 1) : std::pair(0.0, span - 1);
-}
 bool small_integer(DType t) { return t == DType::i8 || t == DType::u8 || t == DType::i16 || t == DType::u16; }
 // The scale's place per element: a scalar, or one number per slice along `axis`.
 struct PerAxis {
@@ -239,7 +226,7 @@ void infer_quantize(InferContext& c) {
 void quantize_eval(Args& e) {
   const Array<double>& x = *e.in[0];
   const PerAxis at(e);
-  const auto [lo, hi] = range_of(out_type(e));
+  const auto [lo, hi] = integer_range(out_type(e));
   Array<double> y(x.shape);
   for (std::size_t i = 0; i < x.v.size(); ++i) {
     const std::size_t k = at(static_cast<std::int64_t>(i));
@@ -313,7 +300,7 @@ const OpDef kOps[] = {
     OpDef{.domain = "", .name = "MeanVarianceNormalization", .summary = "Mean 0 and variance 1 over axes.", .doc = "Y = (X - mean) / (sqrt(variance) + 1e-9).", .source = "ONNX MeanVarianceNormalization-13", .inputs = kX, .outputs = kY,
           .attributes = {{"axes", AttrType::integers, "[0, 2, 3]", "the axes of the statistics"}}, .infer = infer_first, .eval = {mvn_eval, nullptr}, .sample = sample_mvn},
     OpDef{.domain = "", .name = "LogSoftmax", .summary = "Logarithm of Softmax.", .doc = "Y = X - m - ln(sum exp(X - m)), m = max X.", .source = "ONNX LogSoftmax-13", .inputs = kX, .outputs = kY, .attributes = {kAxis},
-          .infer = infer_axis, .eval = {along_eval<log_softmax>, nullptr}, .sample = sample_along},
+          .infer = infer_axis, .eval = {along_eval<log_softmax_of>, nullptr}, .sample = sample_along},
     OpDef{.domain = "", .name = "Hardmax", .summary = "1 at the largest element along an axis, 0 elsewhere.", .doc = "The first one of equal ones.", .source = "ONNX Hardmax-13", .inputs = kX, .outputs = kY, .attributes = {kAxis},
           .infer = infer_axis, .eval = {along_eval<hardmax>, nullptr}, .sample = sample_along},
     OpDef{.domain = "", .name = "LpNormalization", .summary = "Divides by the norm along an axis.", .doc = "Y = X / (sum |X|^p)^(1/p); 0 where the norm is 0.", .source = "ONNX LpNormalization-1", .inputs = kX, .outputs = kY,
@@ -330,6 +317,19 @@ const OpDef kOps[] = {
 };
 
 }  // namespace
+
+void log_softmax(std::vector<double>& v) {
+  if (v.empty()) return;
+  const double m = *std::max_element(v.begin(), v.end());
+  double sum = 0;
+  for (double x : v) sum += std::exp(x - m);
+  for (double& x : v) x = x - m - std::log(sum);
+}
+
+const OpDef kSoftmax{.domain = "", .name = "Softmax", .summary = "Normalised exponentials along an axis.",
+                     .doc = "Y = exp(X - max X) / sum exp(X - max X), computed in float on the host.", .source = "ONNX Softmax-13", .inputs = kX, .outputs = kY,
+                     .attributes = {kAxis}, .infer = infer_axis, .eval = {along_eval<softmax>, nullptr}, .einsum = elementwise_einsum, .adjoint = adjoint_softmax,
+                     .sample = sample_along};
 
 std::span<const OpDef> norm_ops() { return kOps; }
 

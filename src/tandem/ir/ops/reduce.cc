@@ -75,34 +75,6 @@ constexpr Reduction kSumR{0, same, plus, keep}, kMeanR{0, same, plus, [](double 
     kL2R{0, [](double x) { return x * x; }, plus, [](double v, double) { return std::sqrt(v); }}, kLogSumR{0, same, plus, [](double v, double) { return std::log(v); }},
     kLogSumExpR{0, nullptr, plus, keep}, kSumSquareR{0, [](double x) { return x * x; }, plus, keep};
 
-void infer_index(InferContext& c) {
-  Dims y = c.dims(0);
-  const std::int64_t a = axis_of(c, c.node.attr_int("axis", 0), y.size());
-  if (c.node.attr_int("keepdims", 1)) y[static_cast<std::size_t>(a)] = 1;
-  else y.erase(y.begin() + a);
-  c.out = {TensorType{DType::i64, y}};
-}
-void argmin_eval(EvalArgs<double>& e) {
-  const Array<double>& x = *e.in[0];
-  const Around a(x.shape, axis_of(e, e.node.attr_int("axis", 0), x.shape.size()));
-  const bool last = e.node.attr_int("select_last_index", 0) != 0;
-  Shape s = x.shape;
-  const std::int64_t axis = axis_of(e, e.node.attr_int("axis", 0), s.size());
-  if (e.node.attr_int("keepdims", 1)) s[static_cast<std::size_t>(axis)] = 1;
-  else s.erase(s.begin() + axis);
-  Array<double> y(s);
-  for (std::int64_t o = 0; o < a.outer; ++o)
-    for (std::int64_t i = 0; i < a.inner; ++i) {
-      std::int64_t best = 0;
-      for (std::int64_t k = 1; k < a.n; ++k) {
-        const double v = x.v[a.at(o, k, i)], b = x.v[a.at(o, best, i)];
-        if (v < b || (last && v == b)) best = k;
-      }
-      y.v[o * a.inner + i] = static_cast<double>(best);
-    }
-  e.out[0] = std::move(y);
-}
-
 void cumsum_eval(EvalArgs<double>& e) {
   const Array<double>& x = *e.in[0];
   if (e.in[1]->v.size() != 1) throw node_error(e.graph, e.node, "the axis must be a scalar");
@@ -173,10 +145,6 @@ void sample_reduce(const OpDef& op, Sample& s) {
   }
   s.node(op, in, attrs);
 }
-void sample_index(const OpDef& op, Sample& s) {
-  const Shape x = s.shape();
-  s.node(op, {s.input(x, 0, 3, DType::i32)}, {{"axis", s.axis(x.size())}, {"keepdims", s.r.range(0, 1)}, {"select_last_index", s.r.range(0, 1)}});
-}
 void sample_cumsum(const OpDef& op, Sample& s) {
   const Shape x = s.shape();
   const ValueId v = s.input(x);
@@ -209,11 +177,6 @@ const OpDef kOps[] = {
     REDUCE("ReduceLogSum", "Logarithm of the sum over axes.", "Y = ln(sum X).", "ONNX ReduceLogSum-18", kLogSumR),
     REDUCE("ReduceLogSumExp", "Logarithm of the sum of exponentials over axes.", "Y = m + ln(sum exp(X - m)), m = max X.", "ONNX ReduceLogSumExp-18", kLogSumExpR),
     REDUCE("ReduceSumSquare", "Sum of squares over axes.", "Y = sum X^2.", "ONNX ReduceSumSquare-18", kSumSquareR),
-    OpDef{.domain = "", .name = "ArgMin", .summary = "Index of the smallest element along an axis.", .doc = "Ties give the lowest index (select_last_index = 1: the highest).",
-          .source = "ONNX ArgMin-13", .inputs = {{"X", "any shape"}}, .outputs = {{"Y", "i64"}},
-          .attributes = {{"axis", AttrType::integer, "0", "the axis searched"}, {"keepdims", AttrType::integer, "1", "1: keep the axis with extent 1"},
-                         {"select_last_index", AttrType::integer, "0", "1: ties give the highest index"}},
-          .infer = infer_index, .eval = {argmin_eval, nullptr}, .sample = sample_index},
     OpDef{.domain = "", .name = "CumSum", .summary = "Running sum along an axis.", .doc = "Y[k] = sum over j <= k of X[j]; exclusive = 1: j < k; reverse = 1: from the end.",
           .source = "ONNX CumSum-14", .inputs = {{"X", "any shape"}, {"axis", "an integer"}}, .outputs = {{"Y", "shape of X"}},
           .attributes = {{"exclusive", AttrType::integer, "0", "1: without the element itself"}, {"reverse", AttrType::integer, "0", "1: from the end"}},

@@ -113,22 +113,23 @@ void infer_reshape(InferContext& c) {
   c.out = {TensorType{c.in[0]->dtype, y}};
 }
 
-std::vector<std::int64_t> axes_of(InferContext& c) {
-  if (c.in.size() > 1 && c.in[1]) {
-    if (!c.in_constant[1]) c.fail("axes must be constant");
-    return int_list(*c.in_constant[1]);
-  }
-  return {};
+// nullopt: not known yet; then only the type of the output is.
+std::optional<std::vector<std::int64_t>> axes_of(InferContext& c) {
+  if (c.in.size() < 2 || !c.in[1]) return std::vector<std::int64_t>{};
+  if (c.in_constant[1]) return int_list(*c.in_constant[1]);
+  c.out = {TensorType{c.in[0]->dtype, std::nullopt}};
+  return std::nullopt;
 }
 void infer_squeeze(InferContext& c) {
   const Dims& x = c.dims(0);
-  auto axes = axes_of(c);
+  const auto axes = axes_of(c);
+  if (!axes) return;
   Dims y;
   std::vector<bool> drop(x.size());
   if (c.node.inputs.size() < 2 || c.node.inputs[1] == kNone) {
     for (std::size_t i = 0; i < x.size(); ++i) drop[i] = x[i].n == 1;
   }
-  for (auto a : axes) {
+  for (auto a : *axes) {
     a = normal_axis(a, static_cast<std::int64_t>(x.size()), c.graph, c.node);
     if (x[a].known() && x[a].n != 1) c.fail(fmt::format("axis {} has extent {}, not 1", a, x[a].n));
     drop[a] = true;
@@ -139,10 +140,11 @@ void infer_squeeze(InferContext& c) {
 }
 void infer_unsqueeze(InferContext& c) {
   const Dims& x = c.dims(0);
-  auto axes = axes_of(c);
-  std::int64_t r = static_cast<std::int64_t>(x.size() + axes.size());
+  const auto axes = axes_of(c);
+  if (!axes) return;
+  std::int64_t r = static_cast<std::int64_t>(x.size() + axes->size());
   std::vector<bool> one(r);
-  for (auto a : axes) {
+  for (auto a : *axes) {
     a = normal_axis(a, r, c.graph, c.node);
     if (one[a]) c.fail("axes holds an axis twice");
     one[a] = true;

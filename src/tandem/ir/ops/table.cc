@@ -27,14 +27,14 @@ std::string_view to_string(Closure c) {
 std::span<const OpDef* const> all_ops() {
   static const std::vector<const OpDef*> table = [] {
     std::vector<const OpDef*> t{
-        &kConv, &kMatMul, &kGemm,
+        &kConv, &kConvTranspose, &kMatMul, &kGemm,
         &kAdd, &kSub, &kMul, &kDiv, &kPow, &kBatchNormalization,
-        &kRelu, &kClip, &kIdentity, &kDropout, &kSoftmax, &kArgMax,
-        &kMaxPool, &kAveragePool, &kGlobalAveragePool,
+        &kRelu, &kClip, &kIdentity, &kDropout, &kSoftmax, &kArgMax, &kArgMin,
+        &kMaxPool, &kAveragePool, &kLpPool, &kGlobalAveragePool, &kGlobalMaxPool, &kGlobalLpPool, &kMaxUnpool,
         &kFlatten, &kReshape, &kSqueeze, &kUnsqueeze, &kTranspose, &kConcat, &kGather, &kShape,
         &kQuant, &kBipolarQuant, &kThreshold, &kDelay,
     };
-    for (const auto family : {unary_ops(), binary_ops(), reduce_ops(), move_ops(), norm_ops()})
+    for (const auto family : {unary_ops(), binary_ops(), reduce_ops(), move_ops(), norm_ops(), loss_ops(), image_ops(), integer_ops(), recurrent_ops(), signal_ops(), algebra_ops()})
       for (const OpDef& o : family) t.push_back(&o);
     auto more = grad_ops();
     t.insert(t.end(), more.begin(), more.end());

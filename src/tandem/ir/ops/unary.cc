@@ -1,5 +1,4 @@
 // Element-wise functions of one tensor: activations, rounding, trigonometry, tests.
-#include "tandem/ir/arrays.h"
 #include "tandem/ir/ops/kit.h"
 
 namespace tandem::ir {
@@ -58,12 +57,12 @@ void cast_eval(EvalArgs<double>& e) {
   Array<double> y = *e.in[0];
   if (to == DType::boolean)
     for (double& x : y.v) x = x != 0;
-  else if (float_type(from) && !float_type(to)) y = array_of(tensor_of(y, to));
+  else if (is_float(from) && !is_float(to)) y = array_of(tensor_of(y, to));
   e.out[0] = std::move(y);
 }
 
 void infer_float(InferContext& c) {
-  if (!float_type(c.in[0]->dtype)) c.fail(fmt::format("its input holds {}", to_string(c.in[0]->dtype)), "floats");
+  if (!is_float(c.in[0]->dtype)) c.fail(fmt::format("its input holds {}", to_string(c.in[0]->dtype)), "floats");
   infer_first(c);
 }
 void infer_truth(InferContext& c) {
@@ -71,26 +70,8 @@ void infer_truth(InferContext& c) {
   infer_first(c);
 }
 void infer_whole(InferContext& c) {
-  if (float_type(c.in[0]->dtype) || c.in[0]->dtype == DType::boolean) c.fail(fmt::format("its input holds {}", to_string(c.in[0]->dtype)), "integers");
+  if (is_float(c.in[0]->dtype) || c.in[0]->dtype == DType::boolean) c.fail(fmt::format("its input holds {}", to_string(c.in[0]->dtype)), "integers");
   infer_first(c);
-}
-std::optional<DType> onnx_dtype(std::int64_t t) {  // TensorProto.DataType of the ONNX specification
-  switch (t) {
-    case 1: return DType::f32;
-    case 2: return DType::u8;
-    case 3: return DType::i8;
-    case 4: return DType::u16;
-    case 5: return DType::i16;
-    case 6: return DType::i32;
-    case 7: return DType::i64;
-    case 9: return DType::boolean;
-    case 10: return DType::f16;
-    case 11: return DType::f64;
-    case 12: return DType::u32;
-    case 13: return DType::u64;
-    case 16: return DType::bf16;
-    default: return std::nullopt;
-  }
 }
 void infer_cast(InferContext& c) {
   const std::int64_t to = c.node.attr_int("to", 0);

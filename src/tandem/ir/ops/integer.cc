@@ -1,0 +1,147 @@
+// Integer contractions with zero points: MatMulInteger, ConvInteger, and their requantised forms.
+#include "tandem/ir/ops/kit.h"
+
+namespace tandem::ir {
+namespace {
+
+using Args = EvalArgs<double>;
+
+void whole(const InferContext& c, std::initializer_list<std::size_t> inputs) {
+  for (std::size_t i : inputs)
+    if (has(c, i) && c.in[i]->dtype != DType::i8 && c.in[i]->dtype != DType::u8) c.fail(fmt::format("input {} holds {}", i, to_string(c.in[i]->dtype)), "i8 or u8");
+}
+// x - zero, where `zero` is one number or one per slice along `axis`.
+Array<double> centred(const Args& e, const Array<double>& x, const Array<double>* zero, std::int64_t axis) {
+  if (!zero) return x;
+  Array<double> y = x;
+  std::int64_t inner = 1, n = 1;
+  if (zero->v.size() != 1) {
+    const Around a(x.shape, axis);
+    inner = a.inner, n = a.n;
+    if (static_cast<std::int64_t>(zero->v.size()) != n) throw node_error(e.graph, e.node, fmt::format("{} zero points for an axis of {}", zero->v.size(), n));
+  }
+  for (std::size_t i = 0; i < y.v.size(); ++i) y.v[i] -= zero->v[static_cast<std::size_t>(static_cast<std::int64_t>(i) / inner % n)];
+  return y;
+}
+Array<double> product(Args& e, const Array<double>& a, const Array<double>& b) {
+  std::vector<Array<double>> out(1);
+  EvalArgs<double> m{e.graph, e.node, {&a, &b}, out};
+  kMatMul.eval.as_double(m);
+  return std::move(out[0]);
+}
+// round(y * scale) + zero, saturated: in f32, half to even. `scale` is one number or one per slice along `axis`.
+Array<double> requantised(const Args& e, Array<double> y, const std::vector<float>& scale, std::int64_t axis, double zero) {
+  const auto [lo, hi] = integer_range(out_type(e));
+  std::int64_t inner = 1, n = 1;
+  if (scale.size() != 1) {
+    const Around a(y.shape, axis);
+    inner = a.inner, n = a.n;
+    if (static_cast<std::int64_t>(scale.size()) != n) throw node_error(e.graph, e.node, fmt::format("{} scales for an axis of {}", scale.size(), n));
+  }
+  for (std::size_t i = 0; i < y.v.size(); ++i) {
+    const float s = scale[static_cast<std::size_t>(static_cast<std::int64_t>(i) / inner % n)];
+    y.v[i] = std::clamp(static_cast<double>(std::nearbyint(static_cast<float>(y.v[i]) * s)) + zero, lo, hi);
+  }
+  return y;
+}
+std::vector<float> scales(const Array<double>& a, const Array<double>& b, const Array<double>& y) {
+  std::vector<float> s;
+  for (std::size_t i = 0; i < std::max(a.v.size(), b.v.size()); ++i)
+    s.push_back(static_cast<float>(a.v[a.v.size() == 1 ? 0 : i]) * static_cast<float>(b.v[b.v.size() == 1 ? 0 : i]) / static_cast<float>(y.v[0]));
+  return s;
+}
+void infer_product(InferContext& c, std::size_t a, std::size_t b, DType t) {
+  const Dims &x = c.dims(a), &w = c.dims(b);
+  if (!all_known(x) || !all_known(w)) {
+    c.out = {unknown_rank(t)};
+    return;
+  }
+  Shape xs, ws;
+  for (const Dim& d : x) xs.push_back(d.n);
+  for (const Dim& d : w) ws.push_back(d.n);
+  c.out = {typed(t, matmul_shape(c.graph, c.node, xs, ws).out)};
+}
+
+void infer_matmul_integer(InferContext& c) {
+  whole(c, {0, 1, 2, 3});
+  infer_product(c, 0, 1, DType::i32);
+}
+void matmul_integer_eval(Args& e) {
+  const auto rows = static_cast<std::int64_t>(e.in[0]->shape.size()) - 2, columns = static_cast<std::int64_t>(e.in[1]->shape.size()) - 1;
+  e.out[0] = product(e, centred(e, *e.in[0], has(e, 2) ? e.in[2] : nullptr, rows), centred(e, *e.in[1], has(e, 3) ? e.in[3] : nullptr, columns));
+}
+void infer_conv_integer(InferContext& c) {
+  whole(c, {0, 1, 2, 3});
+  infer_convolution(c, 1);
+  c.out[0].dtype = DType::i32;
+}
+void conv_integer_eval(Args& e) {
+  const Windows w = windows_of(e.graph, e.node, spatial(e.in[0]->shape), spatial(e.in[1]->shape));
+  e.out[0] = convolve(centred(e, *e.in[0], has(e, 2) ? e.in[2] : nullptr, 0), centred(e, *e.in[1], has(e, 3) ? e.in[3] : nullptr, 0), static_cast<const Array<double>*>(nullptr), w);
+}
+void infer_qlinear_matmul(InferContext& c) {
+  whole(c, {0, 3, 7});
+  infer_product(c, 0, 3, c.in[7]->dtype);
+}
+void qlinear_matmul_eval(Args& e) {
+  const auto rows = static_cast<std::int64_t>(e.in[0]->shape.size()) - 2, columns = static_cast<std::int64_t>(e.in[3]->shape.size()) - 1;
+  Array<double> y = product(e, centred(e, *e.in[0], e.in[2], rows), centred(e, *e.in[3], e.in[5], columns));
+  const bool by_row = e.in[1]->v.size() > 1;
+  if (by_row && e.in[4]->v.size() > 1) throw node_error(e.graph, e.node, "scales by row of A and by column of B");
+  const auto axis = static_cast<std::int64_t>(y.shape.size()) - (by_row ? 2 : 1);
+  e.out[0] = requantised(e, std::move(y), scales(*e.in[1], *e.in[4], *e.in[6]), axis, e.in[7]->v.at(0));
+}
+void infer_qlinear_conv(InferContext& c) {
+  whole(c, {0, 3, 7});
+  infer_convolution(c, 3);
+  c.out[0].dtype = c.in[7]->dtype;
+}
+void qlinear_conv_eval(Args& e) {
+  const Windows w = windows_of(e.graph, e.node, spatial(e.in[0]->shape), spatial(e.in[3]->shape));
+  Array<double> y = convolve(centred(e, *e.in[0], e.in[2], 0), centred(e, *e.in[3], e.in[5], 0), has(e, 8) ? e.in[8] : nullptr, w);
+  e.out[0] = requantised(e, std::move(y), scales(*e.in[1], *e.in[4], *e.in[6]), 1, e.in[7]->v.at(0));
+}
+
+void sample_integer(const OpDef& op, Sample& s) {
+  const bool conv = op.name == "ConvInteger" || op.name == "QLinearConv", requant = op.name.starts_with("QLinear");
+  const std::int64_t n = s.r.range(1, 3), k = s.r.range(1, 3), m = s.r.range(1, 3);
+  const ValueId x = s.input(conv ? Shape{1, k, 4, 4} : Shape{n, k}, 0, 255, DType::u8);
+  const ValueId w = s.constant(conv ? Shape{m, k, 2, 2} : Shape{k, m}, -128, 127, DType::i8);
+  const Shape each = s.r.chance(0.5) ? Shape{m} : Shape{};
+  if (!requant) {
+    s.node(op, {x, w, s.scalar(static_cast<double>(s.r.range(0, 255)), DType::u8), s.constant(each, -9, 9, DType::i8)});
+    return;
+  }
+  std::vector<ValueId> in{x, s.scalar(0.25), s.scalar(7, DType::u8), w, s.constant(each, 0.25, 0.5), s.constant(each, -9, 9, DType::i8), s.scalar(16), s.scalar(3, DType::i8)};
+  if (conv && s.r.chance(0.5)) in.push_back(s.constant({m}, -99, 99, DType::i32));
+  s.node(op, in);
+}
+std::vector<AttrDef> window_attributes() { return kConv.attributes; }
+
+const std::vector<PortDef> kQuantisedMatMul{{"a", "i8 or u8"}, {"a_scale", "one, or one per row"}, {"a_zero_point", "as a_scale"}, {"b", "i8 or u8"},
+                                            {"b_scale", "one, or one per column"}, {"b_zero_point", "as b_scale"}, {"y_scale", "one"}, {"y_zero_point", "one"}};
+const std::vector<PortDef> kQuantisedConv{{"x", "i8 or u8"}, {"x_scale", "one"}, {"x_zero_point", "one"}, {"w", "i8 or u8"}, {"w_scale", "one, or one per output channel"},
+                                          {"w_zero_point", "as w_scale"}, {"y_scale", "one"}, {"y_zero_point", "one"}, {"B", "i32, of scale x_scale * w_scale", true}};
+
+}  // namespace
+
+std::span<const OpDef> integer_ops() {
+  static const OpDef ops[] = {  // not before kConv, whose attributes they take
+      OpDef{.domain = "", .name = "MatMulInteger", .summary = "Matrix product of 8-bit integers.", .doc = "Y = (A - a_zero) * (B - b_zero), in i32.", .source = "ONNX MatMulInteger-10",
+            .inputs = {{"A", "i8 or u8"}, {"B", "i8 or u8"}, {"a_zero_point", "one, or one per row", true}, {"b_zero_point", "one, or one per column", true}}, .outputs = {{"Y", "i32"}},
+            .infer = infer_matmul_integer, .eval = {matmul_integer_eval, nullptr}, .einsum = kMatMul.einsum, .sample = sample_integer},
+      OpDef{.domain = "", .name = "ConvInteger", .summary = "Convolution of 8-bit integers.", .doc = "Conv of X - x_zero with W - w_zero, in i32; padding is x_zero.", .source = "ONNX ConvInteger-10",
+            .inputs = {{"X", "i8 or u8"}, {"W", "i8 or u8"}, {"x_zero_point", "one", true}, {"w_zero_point", "one, or one per output channel", true}}, .outputs = {{"Y", "i32"}},
+            .attributes = window_attributes(), .infer = infer_conv_integer, .eval = {conv_integer_eval, nullptr}, .einsum = kConv.einsum, .sample = sample_integer},
+      OpDef{.domain = "", .name = "QLinearMatMul", .summary = "Matrix product of quantised matrices, quantised again.",
+            .doc = "Y = saturate(round(acc * (a_scale * b_scale / y_scale)) + y_zero), acc = (A - a_zero) * (B - b_zero); in f32, half to even.", .source = "ONNX QLinearMatMul-10",
+            .inputs = kQuantisedMatMul, .outputs = {{"Y", "type of y_zero_point"}}, .infer = infer_qlinear_matmul, .eval = {qlinear_matmul_eval, nullptr}, .sample = sample_integer},
+      OpDef{.domain = "", .name = "QLinearConv", .summary = "Convolution of quantised tensors, quantised again.",
+            .doc = "Y = saturate(round(acc * (x_scale * w_scale / y_scale)) + y_zero), acc = Conv(X - x_zero, W - w_zero) + B; in f32, half to even.", .source = "ONNX QLinearConv-10",
+            .inputs = kQuantisedConv, .outputs = {{"Y", "type of y_zero_point"}}, .attributes = window_attributes(), .infer = infer_qlinear_conv, .eval = {qlinear_conv_eval, nullptr},
+            .sample = sample_integer},
+  };
+  return ops;
+}
+
+}  // namespace tandem::ir
