@@ -32,7 +32,7 @@ std::vector<Row> rows_of(const Graph& g) {
       for (ValueId o : n.outputs) {
         const TensorType& t = g.values[static_cast<std::size_t>(o)].type;
         Held& h = held[static_cast<std::size_t>(o)];
-        h = def.closure == Closure::move ? held[static_cast<std::size_t>(n.inputs[0])] : of_type(t.dtype);
+        h = def.closure == Closure::move || n.op == "DequantizeLinear" ? held[static_cast<std::size_t>(n.inputs[0])] : of_type(t.dtype);
         if (def.closure != Closure::quantiser) continue;
         Shape s;
         for (const Dim& d : *t.dims) s.push_back(d.n);

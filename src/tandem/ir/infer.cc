@@ -40,6 +40,8 @@ void bounded(const InferContext& c) {
 }
 
 bool is_quantiser(const OpDef& o) { return o.closure == Closure::quantiser; }
+// A constant behind these stays code and scale.
+bool keeps_codes(const OpDef& o) { return is_quantiser(o) || o.name == "DequantizeLinear"; }
 
 // Small integer tensors through which shapes travel.
 constexpr std::int64_t kShapeElements = 1024;
@@ -158,7 +160,7 @@ void fold_constants(Graph& g) {
   std::vector<Node> kept;
   for (Node& n : g.nodes) {
     const OpDef& op = op_of(g, n);
-    bool foldable = !is_quantiser(op) && op.closure != Closure::state && op.closure != Closure::constant && !n.inputs.empty() &&
+    bool foldable = !keeps_codes(op) && op.closure != Closure::state && op.closure != Closure::constant && !n.inputs.empty() &&
                     std::all_of(n.inputs.begin(), n.inputs.end(), [&](ValueId v) { return v == kNone || g.constant(v); }) &&
                     std::none_of(n.outputs.begin(), n.outputs.end(), [&](ValueId v) {
                       return std::find(g.outputs.begin(), g.outputs.end(), v) != g.outputs.end();

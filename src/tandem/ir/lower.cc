@@ -484,7 +484,7 @@ class Lowering {
     switch (op.closure) {
       case Closure::quantiser: y = quantise(n); break;
       case Closure::linear: y = n.op == "Conv" ? conv(n) : matmul(n); break;
-      case Closure::affine: y = n.op == "Div" ? binary(n) : batchnorm(n); break;
+      case Closure::affine: y = n.op == "Div" ? binary(n) : n.op == "DequantizeLinear" ? dequantise(n) : batchnorm(n); break;
       case Closure::piecewise: y = piecewise(n); break;
       case Closure::join: y = n.op == "Pow" ? pow(n) : binary(n); break;
       case Closure::pool: y = pool(n); break;
@@ -526,6 +526,19 @@ class Lowering {
       a.v.push_back(exact(batchnorm_factor(nearest_float(gamma.v[c]), nearest_float(var.v[c]), eps)));
       b.v.push_back(beta.v[c] - a.v.back() * mean.v[c]);
     }
+    return affine_val(exact_val(n.in(0)), compress(std::move(a)), compress(std::move(b)), s);
+  }
+
+  Val dequantise(const Node& n) {  // (code - zero) * scale
+    const Shape s = shape_of(g_, n.outputs[0]);
+    GQ a, b;
+    a.v = constant(n.in(1)).v;
+    if (a.v.size() > 1) {
+      a.shape = ones(s.size());
+      a.shape[static_cast<std::size_t>(normal_axis(n.attr_int("axis", 1), static_cast<std::int64_t>(s.size()), g_, n))] = static_cast<std::int64_t>(a.v.size());
+    }
+    b = a;
+    for (std::size_t i = 0; i < b.v.size(); ++i) b.v[i] *= n.in(2) == kNone ? Rational(0) : Rational(-constant(n.in(2)).v[i]);
     return affine_val(exact_val(n.in(0)), compress(std::move(a)), compress(std::move(b)), s);
   }
 
@@ -989,12 +1002,13 @@ class Lowering {
     Val y;
     y.c.s.shape = spec.group;
     y.c.s.v.clear();
-    bool one_zero = true;
+    const bool codes = n.op == "QuantizeLinear";  // its value is the code
+    bool one_zero = !codes;
     for (const Cast& c : r.casts) {
-      y.c.s.v.push_back(c.scale);
+      y.c.s.v.push_back(codes ? Rational(1) : c.scale);
       one_zero &= c.zero == r.casts[0].zero;
     }
-    if (!one_zero) {
+    if (!one_zero && !codes) {
       y.c.b.shape = spec.group;
       y.c.b.v.clear();
       for (const Cast& c : r.casts) y.c.b.v.push_back(-c.scale * c.zero);
@@ -1107,7 +1121,7 @@ class Lowering {
       int p = g_.producer(at);
       if (p < 0) break;
       const Node& m = g_.nodes[p];
-      if (op_of(g_, m).closure == Closure::quantiser) q = &m;
+      if (m.op != "QuantizeLinear" && op_of(g_, m).closure == Closure::quantiser) q = &m;
       else if (m.op == "Identity" || m.op == "Dropout" || m.op == "Reshape" || m.op == "Flatten") at = m.in(0);
       else break;
     }

@@ -206,13 +206,14 @@ bool small_integer(DType t) { return t == DType::i8 || t == DType::u8 || t == DT
 // The scale's place per element: a scalar, or one number per slice along `axis`.
 struct PerAxis {
   std::int64_t inner = 1, n = 1;
-  PerAxis(const Args& e) {
+  template <class T>
+  PerAxis(const EvalArgs<T>& e) {
     const Shape& x = e.in[0]->shape;
     if (e.in[1]->v.size() == 1) return;
     const std::int64_t a = axis_of(e, e.node.attr_int("axis", 1), x.size());
     n = x[static_cast<std::size_t>(a)];
     inner = Around(x, a).inner;
-    if (e.in[1]->shape.size() != 1 || e.in[1]->shape[0] != n || (has(e, 2) && e.in[2]->v.size() != e.in[1]->v.size()))
+    if (e.in[1]->shape.size() != 1 || e.in[1]->shape[0] != n || (e.in.size() > 2 && e.in[2] && e.in[2]->v.size() != e.in[1]->v.size()))
       throw node_error(e.graph, e.node, fmt::format("{} scales for an axis of {}", e.in[1]->v.size(), n));
   }
   std::size_t operator()(std::int64_t i) const { return static_cast<std::size_t>(i / inner % n); }
@@ -235,22 +236,34 @@ void quantize_eval(Args& e) {
   }
   e.out[0] = std::move(y);
 }
+void quantize_exactly(EvalArgs<Rational>& e) {
+  const Array<Rational>& x = *e.in[0];
+  const QuantiserCasts s = quant_spec(e.graph, e.node, x.shape);
+  const Broadcaster group(s.group, x.shape);
+  Array<Rational> y(x.shape);
+  for (std::size_t i = 0; i < x.v.size(); ++i) y.v[i] = Rational(static_cast<long>(cast_code(s.casts[static_cast<std::size_t>(group(static_cast<std::int64_t>(i)))], x.v[i])));
+  e.out[0] = std::move(y);
+}
 void infer_dequantize(InferContext& c) {
   if (!small_integer(c.in[0]->dtype) && c.in[0]->dtype != DType::i32) c.fail(fmt::format("its input holds {}", to_string(c.in[0]->dtype)), "integers of at most 32 bits");
   if (has(c, 2) && c.in[2]->dtype != c.in[0]->dtype) c.fail("input and zero point have different element types");
   if (c.node.attr_int("block_size", 0)) c.fail("scales by block");
   c.out = {TensorType{c.in[1]->dtype, c.in[0]->dims}};
 }
-void dequantize_eval(Args& e) {
-  const Array<double>& x = *e.in[0];
-  const PerAxis at(e);
-  Array<double> y(x.shape);
-  for (std::size_t i = 0; i < x.v.size(); ++i) {
-    const std::size_t k = at(static_cast<std::int64_t>(i));
-    y.v[i] = (x.v[i] - (has(e, 2) ? e.in[2]->v[k] : 0)) * e.in[1]->v[k];
+struct DequantizeEval {
+  template <class T>
+  static void run(EvalArgs<T>& e) {
+    const Array<T>& x = *e.in[0];
+    const PerAxis at(e);
+    const bool zero = e.in.size() > 2 && e.in[2];
+    Array<T> y(x.shape);
+    for (std::size_t i = 0; i < x.v.size(); ++i) {
+      const std::size_t k = at(static_cast<std::int64_t>(i));
+      y.v[i] = zero ? T((x.v[i] - e.in[2]->v[k]) * e.in[1]->v[k]) : T(x.v[i] * e.in[1]->v[k]);
+    }
+    e.out[0] = std::move(y);
   }
-  e.out[0] = std::move(y);
-}
+};
 void infer_dynamic(InferContext& c) { c.out = {TensorType{DType::u8, c.in[0]->dims}, TensorType{DType::f32, Dims{}}, TensorType{DType::u8, Dims{}}}; }
 void dynamic_eval(Args& e) {
   const Array<double>& x = *e.in[0];
@@ -305,13 +318,13 @@ const OpDef kOps[] = {
           .infer = infer_axis, .eval = {along_eval<hardmax>, nullptr}, .sample = sample_along},
     OpDef{.domain = "", .name = "LpNormalization", .summary = "Divides by the norm along an axis.", .doc = "Y = X / (sum |X|^p)^(1/p); 0 where the norm is 0.", .source = "ONNX LpNormalization-1", .inputs = kX, .outputs = kY,
           .attributes = {kAxis, {"p", AttrType::integer, "2", "1 or 2"}}, .infer = infer_axis, .eval = {along_eval<lp_norm>, nullptr}, .sample = sample_along},
-    OpDef{.domain = "", .name = "QuantizeLinear", .summary = "Integers by a scale and a zero point.", .doc = "Y = saturate(round(X / scale) + zero), the quotient in f32, half to even.", .source = "ONNX QuantizeLinear-19",
+    OpDef{.domain = "", .name = "QuantizeLinear", .summary = "Integers by a scale and a zero point.", .doc = "Y = saturate(round(X / scale) + zero), half to even: the quotient of f32 in float, the exact one of exact values, with which it is a quantiser whose value is the code.", .source = "ONNX QuantizeLinear-19",
           .inputs = {{"X", "any shape"}, {"scale", "scalar, or one per slice along axis"}, {"zero", "as scale; its type is that of Y; default 0 of u8", true}}, .outputs = kY,
           .attributes = {{"axis", AttrType::integer, "1", "the axis of several scales"}, {"saturate", AttrType::integer, "1", "of the 8-bit floats only"}, {"block_size", AttrType::integer, "0", "only 0"}},
-          .infer = infer_quantize, .eval = {quantize_eval, nullptr}, .sample = sample_quantize},
+          .closure = Closure::quantiser, .infer = infer_quantize, .eval = {quantize_eval, quantize_exactly}, .sample = sample_quantize},
     OpDef{.domain = "", .name = "DequantizeLinear", .summary = "Numbers from integers, a scale and a zero point.", .doc = "Y = (X - zero) * scale.", .source = "ONNX DequantizeLinear-19",
           .inputs = {{"X", "integers"}, {"scale", "scalar, or one per slice along axis"}, {"zero", "as scale, of the type of X; default 0", true}}, .outputs = kY,
-          .attributes = {{"axis", AttrType::integer, "1", "the axis of several scales"}, {"block_size", AttrType::integer, "0", "only 0"}}, .infer = infer_dequantize, .eval = {dequantize_eval, nullptr}, .sample = sample_quantize},
+          .attributes = {{"axis", AttrType::integer, "1", "the axis of several scales"}, {"block_size", AttrType::integer, "0", "only 0"}}, .closure = Closure::affine, .infer = infer_dequantize, .eval = both<DequantizeEval>(), .sample = sample_quantize},
     OpDef{.domain = "", .name = "DynamicQuantizeLinear", .summary = "Integers by a scale and a zero point that fit the data.", .doc = "scale = (max(X, 0) - min(X, 0)) / 255, zero = saturate(round(-min(X, 0) / scale)); Y as QuantizeLinear.",
           .source = "ONNX DynamicQuantizeLinear-11", .inputs = kX, .outputs = {{"Y", "u8, shape of X"}, {"scale", "f32 scalar", true}, {"zero", "u8 scalar", true}}, .infer = infer_dynamic, .eval = {dynamic_eval, nullptr}, .sample = sample_dynamic},
 };

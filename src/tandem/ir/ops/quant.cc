@@ -137,6 +137,28 @@ QuantiserCasts quant_spec(const Graph& g, const Node& n, const Shape& x) {
     q.format = fmt::format("{}int{}", q.is_signed ? "" : "u", q.bits);
     return q;
   }
+  if (n.op == "QuantizeLinear") {
+    const Tensor& scale = constant_input(g, n, 1, "scale");
+    const Tensor zero = n.in(2) == kNone ? Tensor(DType::u8, scale.shape()) : constant_input(g, n, 2, "zero point");
+    q.is_signed = is_signed_integer(zero.dtype());
+    q.bits = static_cast<int>(8 * size_of(zero.dtype()));
+    q.format = fmt::format("{}int{}", q.is_signed ? "" : "u", q.bits);
+    q.group = Shape(x.size(), 1);
+    if (scale.size() != 1) {
+      const auto axis = static_cast<std::size_t>(normal_axis(n.attr_int("axis", 1), static_cast<std::int64_t>(x.size()), g, n));
+      if (scale.size() != x[axis] || zero.size() != scale.size()) throw node_error(g, n, fmt::format("{} scales and {} zero points for an axis of {}", scale.size(), zero.size(), x[axis]));
+      q.group[axis] = scale.size();
+    }
+    for (std::int64_t i = 0; i < scale.size(); ++i) {
+      Cast c = int_cast(q.bits, q.is_signed, false);
+      if (!(scale.at(i) > 0) || !std::isfinite(scale.at(i))) throw node_error(g, n, fmt::format("scale {} of group {} is not a positive number", scale.at(i), i));
+      c.scale = exact(scale.at(i));
+      c.zero = Integer(static_cast<long>(zero.int_at(i)));
+      c.zero_after = true;
+      q.casts.push_back(std::move(c));
+    }
+    return q;
+  }
   bool bipolar = n.op == "BipolarQuant";
   const Tensor& scale = constant_input(g, n, 1, "scale");
   std::int64_t bits = 1;
