@@ -12,7 +12,7 @@
 #include "tandem/flow/build.h"
 #include "tandem/flow/doctor.h"
 #include "tandem/ir/exact.h"
-#include "tandem/ir/onnx.h"
+#include "tandem/ir/model_file.h"
 #include "tandem/ir/op.h"
 
 struct tandem_model {
@@ -176,7 +176,7 @@ tandem_model* tandem_load(const char* path) {
   return tandem::guarded(static_cast<tandem_model*>(nullptr), [&] {
     auto m = std::make_unique<tandem_model>();
     m->path = &tandem::given(path, "path");
-    m->graph = tandem::ir::read_onnx(m->path);
+    m->graph = tandem::ir::read_model(m->path);
     try {
       tandem::ir::verify(m->graph);
     } catch (tandem::Error& e) {

@@ -6,7 +6,6 @@
 #include "tandem/cli/model.h"
 #include "tandem/flow/build.h"
 #include "tandem/flow/quantize.h"
-#include "tandem/ir/onnx.h"
 #include "tandem/tasks/task.h"
 #include "tandem/tensor/npy.h"
 
@@ -35,14 +34,15 @@ std::pair<Tensor, std::string> frames_of(const std::string& data, const Limits& 
 
 Run setup(Options& o) {
   struct Args {
-    std::string model, target, input_format, data, folding, quantize;
+    ModelArgs model;
+    std::string target, input_format, data, folding, quantize;
     double clock = 0, throughput = 0;
     std::int64_t frames = 64, multipliers = 0;
     double fill = 0;
     bool no_place = false, no_verify = false, dry_run = false;
   };
   auto a = std::make_shared<Args>();
-  o.argument("MODEL", a->model, "ONNX or QONNX file of a quantised model");
+  a->model.declare(o, "Model file of a quantised model");
   o.option("--target", a->target, "Device: a name of `tandem targets` or a YAML file (default up5k)");
   o.option("--clock", a->clock, "Clock in MHz (default: the target's)");
   o.option("--throughput", a->throughput, "Frames per second to reach (default: as many as the device holds)");
@@ -59,7 +59,7 @@ Run setup(Options& o) {
   return [a](Context& c) {
     flow::BuildParams p;
     p.target = hardware::find_target(a->target.empty() ? "up5k" : a->target);
-    p.name = std::filesystem::path(a->model).stem().string();
+    p.name = std::filesystem::path(a->model.file).stem().string();
     p.clock_mhz = a->clock;
     p.throughput = a->throughput;
     p.input_format = a->input_format;
@@ -81,8 +81,8 @@ Run setup(Options& o) {
       p.folding = read_file(a->folding, c.limits);
       p.folding_file = a->folding;
     }
-    ir::Graph model = a->quantize.empty() ? ir::read_onnx(a->model, c.limits) : load_model(c, a->model);
-    p.model_file = a->model;
+    ir::Graph model = a->quantize.empty() ? a->model.read(c) : a->model.load(c);
+    p.model_file = a->model.file;
     p.data = a->data;
     if (!a->quantize.empty()) {
       if (!a->input_format.empty()) throw bad_input("--input-format and --quantize exclude each other").fix("leave --input-format out: --quantize gives the input a format");

@@ -7,7 +7,7 @@ namespace {
 Run setup(Options& o) {
   struct Args { std::string a, b; };
   auto a = std::make_shared<Args>();
-  o.argument("A", a->a, "ONNX file, or a folder written by `tandem build`");
+  o.argument("A", a->a, "Model file, or a folder written by `tandem build`");
   o.argument("B", a->b, "what it is compared with: of the same kind");
   return [a](Context& c) {
     const flow::DiffReport r = flow::diff(a->a, a->b, c.limits);

@@ -1,33 +1,32 @@
 #include <unistd.h>
 
 #include "tandem/base/parallel.h"
-#include "tandem/cli/command.h"
+#include "tandem/cli/model.h"
 #include "tandem/flow/doctor.h"
-#include "tandem/ir/onnx.h"
 #include "tandem/tool/find.h"
 #include "tandem/tool/process.h"
 
 namespace tandem::cli {
 namespace {
 
-Exit model_check(Context& c, const std::string& file, const std::string& target, const std::string& format) {
+Exit model_check(Context& c, const ModelArgs& model, const std::string& target, const std::string& format) {
   flow::DoctorParams p;
   if (!target.empty()) p.target = hardware::find_target(target);
   p.input_format = format;
-  const flow::DoctorReport r = flow::examine(ir::read_onnx(file, c.limits), p);
-  if (c.json) c.print(flow::to_json(r, file, p.target ? p.target->name : ""));
+  const flow::DoctorReport r = flow::examine(model.read(c), p);
+  if (c.json) c.print(flow::to_json(r, model.file, p.target ? p.target->name : ""));
   else c.print(flow::to_text(r));
   return r.ok() ? Exit::done : Exit::no;
 }
 
 Run setup(Options& o) {
-  struct Args { std::string model, target, format; };
+  struct Args { ModelArgs model; std::string target, format; };
   auto a = std::make_shared<Args>();
-  o.argument("MODEL", a->model, "ONNX file: what each engine does with each node; without it, the machine is checked", false);
+  a->model.declare(o, "Model file: what each engine does with each node; without it, the machine is checked", false);
   o.option("--target", a->target, "Device that shall hold it: a name of `tandem targets` or a YAML file");
   o.option("--input-format", a->format, "Codes of the input and their divisor, where the model has no quantiser there: uint8/255");
   return [a](Context& c) {
-    if (!a->model.empty()) return model_check(c, a->model, a->target, a->format);
+    if (!a->model.file.empty()) return model_check(c, a->model, a->target, a->format);
     if (!a->target.empty() || !a->format.empty()) throw bad_input("--target and --input-format need a MODEL").fix("tandem doctor model.onnx --target up5k");
     struct Row { std::string name, state, version, package, use; };
     std::vector<Row> rows;

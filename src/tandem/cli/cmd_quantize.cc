@@ -12,11 +12,11 @@ namespace {
 
 Run setup(Options& o) {
   struct Args {
-    std::string model;
+    ModelArgs model;
     flow::QuantizeParams p;
   };
   auto a = std::make_shared<Args>();
-  o.argument("MODEL", a->model, "ONNX file of a float model");
+  a->model.declare(o, "Model file, in float");
   o.option("--format", a->p.format, "Of weights and activations: int8 (default), intN, uintN (zero points) or \"fixed<W,I>\", 2 to 16 bits");
   o.option("--weight-format", a->p.weight_format, "Of the weights only");
   o.option("--activation-format", a->p.activation_format, "Of the input and the values between layers only");
@@ -31,12 +31,12 @@ Run setup(Options& o) {
     p.limits = c.limits;
     p.say = [&](std::string_view s) { c.note(s); };
     if (!c.out.empty() && !c.force && std::filesystem::exists(c.out)) throw bad_input("'{}' exists", c.out).at("--out").fix("--force overwrites it");
-    const ir::Graph g = load_model(c, a->model);
+    const ir::Graph g = a->model.load(c);
     flow::QuantizeResult r;
     try {
       r = flow::quantize(g, p, *c.cancel);
     } catch (Error& e) {
-      if (e.where().empty()) e.at(a->model);
+      if (e.where().empty()) e.at(a->model.file);
       throw;
     }
     if (!c.out.empty()) write_file(c.out, ir::onnx_bytes(r.graph));
@@ -48,12 +48,12 @@ Run setup(Options& o) {
 
 Run setup_eval(Options& o) {
   struct Args {
-    std::string model;
+    ModelArgs model;
     flow::EvalParams p;
     bool confusion = false;
   };
   auto a = std::make_shared<Args>();
-  o.argument("MODEL", a->model, "ONNX or QONNX file");
+  a->model.declare(o, "Model file");
   o.option("--data", a->p.data, "Samples with labels: digits, mnist, .npz (x and y), .csv, IDX or a folder of images per class");
   o.option("--task", a->p.task, "classification or regression (default: what the labels are)");
   o.option("--limit", a->p.limit, "Most samples, evenly spaced (default 0: the whole test split)");
@@ -62,8 +62,8 @@ Run setup_eval(Options& o) {
     if (a->p.limit < 0) throw bad_input("--limit is {}", a->p.limit).expected("0 or more");
     flow::EvalParams p = a->p;
     p.limits = c.limits;
-    const flow::EvalResult r = flow::evaluate(load_model(c, a->model), p, *c.cancel);
-    if (c.json) c.print(flow::to_json(r, a->model));
+    const flow::EvalResult r = flow::evaluate(a->model.load(c), p, *c.cancel);
+    if (c.json) c.print(flow::to_json(r, a->model.file));
     else c.print(flow::to_text(r, a->confusion));
     return Exit::done;
   };

@@ -66,16 +66,16 @@ std::int64_t stated_batch(const Graph& g, const Tensor& x) {
 }
 
 Run setup(Options& o) {
-  struct Args { std::string model, input; bool all = false, exact = false; };
+  struct Args { ModelArgs model; std::string input; bool all = false, exact = false; };
   auto a = std::make_shared<Args>();
-  o.argument("MODEL", a->model, "ONNX file");
+  a->model.declare(o, "Model file");
   o.option("--input,-i", a->input, "Arrays by the names of the inputs (.npz); one array (.npz or .npy) when there is one input");
   o.flag("--all", a->all, "Every intermediate value, not only the outputs");
   o.flag("--exact", a->exact, "The exact meaning of the quantised graph instead of f32 (docs/semantics.md)");
   return [a](Context& c) {
     if (a->input.empty()) throw bad_input("there is no input").at("tandem run").expected("--input x.npz");
     if (!c.out.empty() && !c.force && std::filesystem::exists(c.out)) throw bad_input("'{}' exists", c.out).at("--out").fix("--force overwrites it");
-    const Graph loaded = load_model(c, a->model);
+    const Graph loaded = a->model.load(c);
     const std::vector<Tensor> in = inputs_for(loaded, a->input, c.limits);
     const std::int64_t batch = a->all ? 0 : stated_batch(loaded, in.at(0));
     std::map<std::string, Shape> shapes;
@@ -120,7 +120,7 @@ Run setup(Options& o) {
     };
     if (c.json) {
       JsonWriter j;
-      j.object().field("model", a->model).field("input", a->input).field("engine", a->exact ? "exact" : "float");
+      j.object().field("model", a->model.file).field("input", a->input).field("engine", a->exact ? "exact" : "float");
       if (c.out.empty()) j.key("out").null();
       else j.field("out", c.out);
       j.key("values").array();

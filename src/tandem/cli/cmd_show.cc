@@ -64,12 +64,12 @@ std::vector<Row> rows_of(const Graph& g) {
 }
 
 Run setup(Options& o) {
-  struct Args { std::string model; bool text = false; };
+  struct Args { ModelArgs model; bool text = false; };
   auto a = std::make_shared<Args>();
-  o.argument("MODEL", a->model, "ONNX file");
+  a->model.declare(o, "Model file");
   o.flag("--text", a->text, "The graph itself, one line per value and node");
   return [a](Context& c) {
-    const Graph loaded = load_model(c, a->model);
+    const Graph loaded = a->model.load(c);
     if (a->text) {
       c.print(to_text(loaded));
       return Exit::done;
@@ -81,7 +81,7 @@ Run setup(Options& o) {
     for (const Row& r : rows) parameters += r.parameters, macs += r.macs, bytes += r.bytes;
     if (c.json) {
       JsonWriter j;
-      j.object().field("model", a->model).field("graph", g.name).field("bound", notes);
+      j.object().field("model", a->model.file).field("graph", g.name).field("bound", notes);
       const auto ports = [&](const char* key, const std::vector<ValueId>& vs) {
         j.key(key).array();
         for (ValueId v : vs) {

@@ -5,6 +5,7 @@ namespace tandem::cli {
 extern const Command cmd_demo;
 extern const Command cmd_show;
 extern const Command cmd_run;
+extern const Command cmd_convert;
 extern const Command cmd_quantize;
 extern const Command cmd_eval;
 extern const Command cmd_build;
@@ -31,7 +32,7 @@ extern const Command cmd_man;
 // One line per command, in the order of --help.
 std::span<const Command* const> all_commands() {
   static const Command* const table[] = {
-      &cmd_demo, &cmd_explore, &cmd_new, &cmd_build, &cmd_verify, &cmd_report, &cmd_train, &cmd_show, &cmd_run, &cmd_eval, &cmd_quantize, &cmd_diff, &cmd_selftest, &cmd_calibrate, &cmd_doctor, &cmd_explain,
+      &cmd_demo, &cmd_explore, &cmd_new, &cmd_build, &cmd_verify, &cmd_report, &cmd_train, &cmd_show, &cmd_run, &cmd_convert, &cmd_eval, &cmd_quantize, &cmd_diff, &cmd_selftest, &cmd_calibrate, &cmd_doctor, &cmd_explain,
       &cmd_ops, &cmd_formats, &cmd_targets, &cmd_tasks, &cmd_searchers, &cmd_systems, &cmd_schema, &cmd_completion, &cmd_man,
   };
   return table;

@@ -3,7 +3,7 @@
 
 #include "tandem/exec/exec.h"
 #include "tandem/ir/exact.h"
-#include "tandem/ir/onnx.h"
+#include "tandem/ir/model_file.h"
 #include "tandem/ir/op.h"
 #include "tandem/ir/ops/kit.h"
 #include "tandem/plan/stage_graph.h"
@@ -12,16 +12,45 @@ namespace tandem::cli {
 
 using namespace ir;
 
-Graph load_model(const Context& c, const std::string& path) {
-  Graph g = read_onnx(path, c.limits);
+void ModelArgs::declare(Options& o, const std::string& help, bool required) {
+  o.argument("MODEL", file, help, required);
+  o.option("--weights", weights, "Arrays (.npz, .safetensors) that replace the model's weights of the same names");
+  o.option("--dim", dims, "An extent: batch=1 for a symbol, x:0=1 for an axis of an input (may be repeated)");
+  o.flag("--cache", cache, "Of a language model's checkpoint: keys and values are inputs and outputs");
+}
+
+Graph ModelArgs::read(const Context& c) const {
+  ReadModelOptions r;
+  r.weights = weights;
+  r.cache = cache;
+  r.limits = c.limits;
+  Graph g = read_model(file, r);
+  if (dims.empty()) return g;
+  try {
+    verify(g);  // extents travel through operators
+    return bind_extents(g, dims);
+  } catch (Error& e) {
+    if (e.where() != "--dim") e.at(file + (e.where().empty() ? "" : ": " + e.where()));
+    throw;
+  }
+}
+
+Graph ModelArgs::load(const Context& c) const {
+  Graph g = read(c);
   try {
     verify(g);
   } catch (Error& e) {
-    e.at(path + (e.where().empty() ? "" : ": " + e.where()));
+    e.at(file + (e.where().empty() ? "" : ": " + e.where()));
     if (e.fix().empty()) e.fix("`tandem ops` lists the known operators");
     throw;
   }
   return g;
+}
+
+Graph load_model(const Context& c, const std::string& path) {
+  ModelArgs a;
+  a.file = path;
+  return a.load(c);
 }
 
 Graph probe_graph(std::string_view domain, std::string_view op) {
@@ -67,7 +96,11 @@ Graph probe_graph(std::string_view domain, std::string_view op) {
   else if (op == "Concat") in.push_back(q), attrs["axis"] = std::int64_t{1};
   else if (op == "Gather") in.push_back(ints("indices", {1, 0})), attrs["axis"] = std::int64_t{1};
   else if (op == "Quant" || op == "BipolarQuant") in.push_back(g.add_constant("scale", Tensor::scalar(0.25f)));
-  else if (op == "Threshold") in.push_back(floats("steps", {1, 3}, -1, 0.5f));
+  else if (op == "QuantizeLinear") in.push_back(g.add_constant("scale", Tensor::scalar(0.25f))), in.push_back(g.add_constant("zero", Tensor::scalar(std::int8_t{3})));
+  else if (op == "DequantizeLinear") {
+    const ValueId scale = g.add_constant("scale", Tensor::scalar(0.5f)), zero = g.add_constant("zero", Tensor::scalar(std::int8_t{3}));
+    in = {g.add_node("QuantizeLinear", {q, scale, zero}, {}, "codes"), scale, zero};
+  } else if (op == "Threshold") in.push_back(floats("steps", {1, 3}, -1, 0.5f));
   else if (op == "Delay") attrs["shape"] = std::vector<std::int64_t>{1, 2, 4, 4};
   else if (op == "ArgMax") attrs["axis"] = std::int64_t{1};
   if (op == "Quant") in.push_back(g.add_constant("zero", Tensor::scalar(0.0f))), in.push_back(g.add_constant("bits", Tensor::scalar(3.0f)));

@@ -9,7 +9,16 @@
 
 namespace tandem::cli {
 
-// Reads and verifies an ONNX file. Shapes are not inferred yet: free extents are still symbols.
+// A model and what is said of it on the command line: `tandem VERB MODEL [--weights FILE] [--dim batch=1]`.
+struct ModelArgs {
+  std::string file, weights;
+  std::vector<std::string> dims;
+  bool cache = false;
+  void declare(Options& o, const std::string& help, bool required = true);
+  // Any format, told apart by content. Free extents that --dim does not name are still symbols.
+  ir::Graph read(const Context& c) const;  // its structure: operators may be unknown
+  ir::Graph load(const Context& c) const;  // verified
+};
 ir::Graph load_model(const Context& c, const std::string& path);
 
 using ir::bind_to_one;

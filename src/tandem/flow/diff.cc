@@ -11,6 +11,7 @@
 #include "tandem/ir/bind.h"
 #include "tandem/ir/dump.h"
 #include "tandem/ir/kinds.h"
+#include "tandem/ir/model_file.h"
 #include "tandem/ir/onnx.h"
 #include "tandem/ir/op.h"
 
@@ -171,7 +172,7 @@ DiffReport diff(const fs::path& a, const fs::path& b, const Limits& limits) {
     throw bad_input("one is a folder, the other a file").at(fmt::format("{}, {}", a.string(), b.string())).expected("two models, or two folders written by `tandem build`").fix("compare with the model.onnx in the folder");
   if (da && db) return diff_designs(a, b, limits);
   const auto read = [&](const fs::path& p) {
-    Graph g = read_onnx(p, limits);
+    Graph g = read_model(p, {.limits = limits});
     verify_structure(g);
     return g;
   };

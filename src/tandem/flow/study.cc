@@ -16,6 +16,7 @@
 #include "tandem/base/share.h"
 #include "tandem/data/dataset.h"
 #include "tandem/ir/exact.h"
+#include "tandem/ir/model_file.h"
 #include "tandem/ir/onnx.h"
 #include "tandem/ir/op.h"
 #include "tandem/map/folding.h"
@@ -361,7 +362,7 @@ Study read_study(const Config& c, const fs::path& folder, std::optional<std::uin
     }
   std::set<std::string> own;
   if (s.layer_folding) {
-    const Lowered l = lowered(ir::read_onnx(folder / s.model, limits), s.input_format);
+    const Lowered l = lowered(ir::read_model(folder / s.model, {.limits = limits}), s.input_format);
     for (const plan::Layer& x : l.stages.layers) {
       if (!foldable(x)) continue;
       const auto add = [&](const char* what, I n) {
@@ -617,7 +618,7 @@ std::shared_ptr<const StudyEnvironment::Network> StudyEnvironment::network(const
       n->accuracy = Metric{r.required<double>("accuracy"), "%", Fidelity::executed, r.required<std::string>("source"), r.optional<double>("low"), r.optional<double>("high")};
     }
   } else {
-    model = ir::read_onnx(s_.folder / s_.model, limits_);
+    model = ir::read_model(s_.folder / s_.model, {.limits = limits_});
   }
   Lowered l = lowered(model, s_.input_format);
   n->graph = std::move(model);

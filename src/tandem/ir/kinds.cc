@@ -35,6 +35,7 @@ std::vector<std::string> kinds_of(const Graph& g) {
         k = std::string(to_string(value.type.dtype));
       } else if (def.closure == Closure::move && n.in(0) != kNone) {
         k = held(n.in(0));  // moving elements keeps their format
+        if (k == "const") k = std::string(to_string(value.type.dtype));  // which of the constants varies
         for (ValueId v : n.inputs)
           if (def.name == "Concat" && v != kNone && held(v) != k) k = "exact";
       } else {

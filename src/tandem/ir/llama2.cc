@@ -189,9 +189,9 @@ struct Builder {
 
 }  // namespace
 
-bool is_llama2(std::string_view bytes) {
+bool is_llama2(std::string_view head, std::uint64_t size) {
   Header h;
-  return read_header(bytes, h).empty() && floats_of(h) * 4 + kHeaderBytes == bytes.size();
+  return read_header(head, h).empty() && floats_of(h) * 4 + kHeaderBytes == size;
 }
 
 Graph parse_llama2(std::string_view bytes, const Llama2Options& options, const Limits& limits) {

@@ -21,7 +21,7 @@ struct Llama2Options {
 // Error(bad_input) where the header is implausible or the file has not exactly the bytes that the header asks for.
 Graph read_llama2(const std::filesystem::path& path, const Llama2Options& options = {}, const Limits& limits = {});
 Graph parse_llama2(std::string_view bytes, const Llama2Options& options = {}, const Limits& limits = {});
-// Whether the bytes are such a checkpoint: their number is that which their header states.
-bool is_llama2(std::string_view bytes);
+// Whether a file that begins with `head` (28 bytes or more) is such a checkpoint: it has the bytes that its header states.
+bool is_llama2(std::string_view head, std::uint64_t size);
 
 }  // namespace tandem::ir

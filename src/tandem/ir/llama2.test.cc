@@ -115,7 +115,7 @@ TEST(Llama2, EqualsTheNetworkWrittenTwice) {
     Rng r(seed, "llama2");
     const Checkpoint c = random_checkpoint(r);
     const std::string bytes = c.bytes();
-    EXPECT_TRUE(is_llama2(bytes));
+    EXPECT_TRUE(is_llama2(bytes, bytes.size()));
     const Graph g = parse_llama2(bytes);
     verify(g);
     const std::vector<std::int64_t> ids = random_ids(r, r.range(1, 8), std::abs(c.vocab));
@@ -160,7 +160,7 @@ TEST(Llama2, BadFiles) {
   Rng r(1, "llama2");
   const std::string good = random_checkpoint(r).bytes();
   const auto refused = [](const std::string& b) {
-    EXPECT_FALSE(is_llama2(b));
+    EXPECT_FALSE(is_llama2(b, b.size()));
     try {
       parse_llama2(b);
     } catch (const Error& e) {

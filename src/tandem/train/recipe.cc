@@ -6,6 +6,7 @@
 #include "tandem/base/file.h"
 #include "tandem/base/json.h"
 #include "tandem/data/dataset.h"
+#include "tandem/ir/model_file.h"
 #include "tandem/ir/onnx.h"
 #include "tandem/ir/op.h"
 #include "tandem/ir/quantize.h"
@@ -145,7 +146,7 @@ Recipe read_recipe(const Config& c, const std::filesystem::path& folder, std::op
   const Config m = c.at("model");
   if (m.has("file")) {
     m.only({"file"});
-    r.model = ir::read_onnx(folder / m.required<std::string>("file"), limits);
+    r.model = ir::read_model(folder / m.required<std::string>("file"), {.limits = limits});
     ir::infer_shapes(r.model);
     ir::verify(r.model);
     ir::fold_constants(r.model);
