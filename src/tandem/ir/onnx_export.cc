@@ -1,0 +1,140 @@
+#include <charconv>
+#include <limits>
+
+#include "tandem/base/file.h"
+#include "tandem/ir/onnx_private.h"
+
+namespace tandem::ir {
+using namespace onnx_file;
+namespace {
+
+void put(onnx::TensorProto& p, const Tensor& t) {
+  p.set_data_type(static_cast<int>(onnx_number(t.dtype())));
+  for (std::int64_t d : t.shape()) p.add_dims(d);
+  p.set_raw_data(t.size() ? t.raw() : "", t.bytes());
+}
+
+void put(onnx::ValueInfoProto& p, const Value& v) {
+  p.set_name(v.name);
+  auto& t = *p.mutable_type()->mutable_tensor_type();
+  t.set_elem_type(static_cast<int>(onnx_number(v.type.dtype)));
+  if (!v.type.dims) return;
+  auto& s = *t.mutable_shape();
+  for (const Dim& d : *v.type.dims) {
+    auto& x = *s.add_dim();
+    if (d.known()) x.set_dim_value(d.n);
+    else if (!d.symbol.empty()) x.set_dim_param(d.symbol);
+  }
+}
+
+void put(onnx::AttributeProto& p, const std::string& key, const Attribute& a) {
+  using A = onnx::AttributeProto;
+  p.set_name(key);
+  if (const auto* i = std::get_if<std::int64_t>(&a)) p.set_type(A::INT), p.set_i(*i);
+  else if (const auto* f = std::get_if<double>(&a)) p.set_type(A::FLOAT), p.set_f(static_cast<float>(*f));
+  else if (const auto* s = std::get_if<std::string>(&a)) p.set_type(A::STRING), p.set_s(*s);
+  else if (const auto* t = std::get_if<Tensor>(&a)) p.set_type(A::TENSOR), put(*p.mutable_t(), *t);
+  else if (const auto* is = std::get_if<std::vector<std::int64_t>>(&a)) {
+    p.set_type(A::INTS);
+    for (std::int64_t x : *is) p.add_ints(x);
+  } else if (const auto* fs = std::get_if<std::vector<double>>(&a)) {
+    p.set_type(A::FLOATS);
+    for (double x : *fs) p.add_floats(static_cast<float>(x));
+  } else if (const auto* ss = std::get_if<std::vector<std::string>>(&a)) {
+    p.set_type(A::STRINGS);
+    for (const std::string& x : *ss) p.add_strings(x);
+  }
+}
+
+std::string unescaped(std::string_view s) {
+  std::string r;
+  for (std::size_t i = 0; i < s.size(); ++i) {
+    unsigned c = 0;
+    if (s[i] == '%' && i + 2 < s.size() && std::from_chars(s.data() + i + 1, s.data() + i + 3, c, 16).ptr == s.data() + i + 3) r += static_cast<char>(c), i += 2;
+    else r += s[i];
+  }
+  return r;
+}
+
+}  // namespace
+
+
+std::string onnx_bytes(const Graph& g, int opset) {
+  if (opset < kOldest || opset > kNewest)
+    throw bad_input("export to opset {}", opset).expected(fmt::format("{} to {}", kOldest, kNewest));
+  verify_structure(g);
+  const Limits limits;
+  for (const Value& v : g.values) checked_name(v.name, "name", limits);
+  for (const Node& n : g.nodes) checked_name(n.name, "name", limits), checked_name(n.op, "operator", limits);
+  onnx::ModelProto m;
+  m.set_ir_version(8);
+  m.set_producer_name("tandem");
+  m.set_producer_version(TANDEM_VERSION);
+  auto* standard = m.add_opset_import();
+  standard->set_domain("");
+  standard->set_version(opset);
+  std::set<std::string> domains;
+  for (const Node& n : g.nodes)
+    if (!n.domain.empty()) domains.insert(n.domain);
+  for (const std::string& d : domains) {
+    auto* o = m.add_opset_import();
+    o->set_domain(d);
+    o->set_version(1);
+  }
+  for (const auto& [k, v] : g.metadata) {
+    auto* e = m.add_metadata_props();
+    e->set_key(k);
+    e->set_value(v);
+  }
+  auto& p = *m.mutable_graph();
+  p.set_name(g.name);
+  const auto name = [&](ValueId v) { return v == kNone ? std::string() : g.values[static_cast<std::size_t>(v)].name; };
+  std::unordered_set<ValueId> listed(g.outputs.begin(), g.outputs.end());
+  for (ValueId v : g.inputs) put(*p.add_input(), g.values[static_cast<std::size_t>(v)]), listed.insert(v);
+  for (const auto& [v, t] : g.initialisers) {
+    auto& x = *p.add_initializer();
+    x.set_name(name(v));
+    put(x, t);
+    listed.insert(v);
+  }
+  for (const Node& n : g.nodes) {
+    auto& x = *p.add_node();
+    x.set_name(n.name);
+    x.set_op_type(n.op);
+    x.set_domain(n.domain);
+    for (ValueId v : n.inputs) x.add_input(name(v));
+    for (ValueId v : n.outputs) {
+      x.add_output(name(v));
+      if (v == kNone || !listed.insert(v).second) continue;
+      const Value& value = g.values[static_cast<std::size_t>(v)];
+      if (value.type.dims || value.type.dtype != DType::f32) put(*p.add_value_info(), value);
+    }
+    for (const auto& [k, a] : n.attrs) put(*x.add_attribute(), k, a);
+  }
+  for (ValueId v : g.outputs) put(*p.add_output(), g.values[static_cast<std::size_t>(v)]);
+  for (const Value& v : g.values) {
+    if (v.quant.empty()) continue;
+    auto& q = *p.add_quantization_annotation();
+    q.set_tensor_name(v.name);
+    for (std::size_t i = 0; i <= v.quant.size();) {
+      const std::size_t end = std::min(v.quant.find(';', i), v.quant.size());
+      const std::string_view entry = std::string_view(v.quant).substr(i, end - i);
+      const std::size_t eq = std::min(entry.find('='), entry.size());
+      auto* e = q.add_quant_parameter_tensor_names();
+      e->set_key(unescaped(entry.substr(0, eq)));
+      e->set_value(unescaped(eq < entry.size() ? entry.substr(eq + 1) : std::string_view()));
+      i = end + 1;
+    }
+  }
+  if (m.ByteSizeLong() > static_cast<std::size_t>(std::numeric_limits<int>::max()))
+    throw Error(Exit::limit, fmt::format("the model takes {} bytes; an ONNX file holds at most 2 GiB", m.ByteSizeLong()));
+  std::string bytes;
+  TANDEM_CHECK(m.SerializeToString(&bytes), "protobuf could not write the model");
+  return bytes;
+}
+
+void write_onnx(const Graph& g, const std::filesystem::path& path, const OnnxOptions& options) {
+  write_file(path, onnx_bytes(g, options.opset), options.overwrite);
+}
+
+}  // namespace tandem::ir
