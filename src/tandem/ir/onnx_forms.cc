@@ -8,10 +8,12 @@ namespace {
 
 struct Forms {
   Graph& g;
-  std::int64_t opset;
+  const std::int64_t written;
+  const NodeOpsets& own;
+  std::int64_t opset = written;  // of the node at hand
   std::unordered_set<std::string> names, node_names;
 
-  Forms(Graph& graph, std::int64_t written) : g(graph), opset(written) {
+  Forms(Graph& graph, std::int64_t opset_of_file, const NodeOpsets& of_nodes) : g(graph), written(opset_of_file), own(of_nodes) {
     for (const Value& v : g.values) names.insert(v.name);
     for (const Node& n : g.nodes) node_names.insert(n.name);
   }
@@ -66,12 +68,52 @@ struct Forms {
     n.attrs = {{"scale", scale}, {"base", static_cast<std::int64_t>(base)}};
   }
 
+  // Scan of opset 8 ran over axis 1 for each element of axis 0: a Scan over the batch whose body is the Scan of today.
+  void scan_over_batch(Node& n) {
+    const std::string where = g.describe(n);
+    if (n.inputs.empty() || n.in(0) != kNone) throw bad_input("Scan of opset 8 with lengths per sequence").at(where).expected("sequences of one length (no sequence_lens)").fix("convert the model to opset 9 or later");
+    n.inputs.erase(n.inputs.begin());
+    const auto captured = static_cast<std::size_t>(n.attr_int("captured", 0));
+    Graph b;
+    b.name = "batch";
+    Node inner = n;
+    inner.name.clear();
+    inner.inputs.clear();
+    inner.outputs.clear();
+    if (n.has_attr("directions")) {
+      inner.attrs["scan_input_directions"] = inner.attrs.at("directions");
+      inner.attrs.erase("directions");
+    }
+    for (std::size_t i = 0; i < n.inputs.size(); ++i) {
+      const bool outer = i >= n.inputs.size() - captured;
+      inner.inputs.push_back(b.add_value(outer && n.inputs[i] != kNone ? g.values[static_cast<std::size_t>(n.inputs[i])].name : fmt::format("batch_input_{}", i)));
+    }
+    b.inputs = inner.inputs;
+    for (std::size_t i = 0; i < n.outputs.size(); ++i) inner.outputs.push_back(b.add_value(fmt::format("batch_output_{}", i), {g.values[static_cast<std::size_t>(n.outputs[i])].type.dtype, std::nullopt}));
+    b.outputs = inner.outputs;
+    b.nodes.push_back(std::move(inner));
+    std::map<std::string, Attribute> attrs{{"body", std::make_shared<const Graph>(std::move(b))}, {"num_scan_inputs", static_cast<std::int64_t>(n.inputs.size() - captured)}};
+    if (captured) attrs["captured"] = static_cast<std::int64_t>(captured);
+    n.attrs = std::move(attrs);
+  }
+
+  std::int64_t opset_of(const Node& n) const {
+    if (own.empty() || n.outputs.empty()) return written;
+    const auto it = own.find(g.values[static_cast<std::size_t>(n.outputs[0])].name);
+    return it == own.end() ? written : it->second;
+  }
+
   void normalise() {
     const UseMap uses(g);
     for (std::size_t k = 0; k < g.nodes.size(); ++k) {
       Node& n = g.nodes[k];
+      opset = opset_of(n);
       if (n.domain == kQonnx && n.op == "MultiThreshold") threshold(n);
       if (!n.domain.empty()) continue;
+      if (n.op == "Scan" && opset < 9) {
+        scan_over_batch(n);
+        continue;
+      }
       if (n.in(0) == kNone || n.outputs.empty() || n.outputs[0] == kNone) continue;  // nothing to bring into form; verify judges it
       const std::string where = g.describe(n);
       if (opset < 6) n.attrs.erase("consumed_inputs");
@@ -159,13 +201,13 @@ struct Forms {
         }
       }
     }
-    if (opset < 13) old_softmax();
+    old_softmax();
   }
 
   // Before opset 13 Softmax and its relatives flattened their input to a matrix at `axis` (default 1).
-  static bool softmax_like(const Node& n) { return n.domain.empty() && (n.op == "Softmax" || n.op == "LogSoftmax" || n.op == "Hardmax"); }
+  bool softmax_like(const Node& n) const { return n.domain.empty() && (n.op == "Softmax" || n.op == "LogSoftmax" || n.op == "Hardmax") && opset_of(n) < 13; }
   void old_softmax() {
-    if (std::none_of(g.nodes.begin(), g.nodes.end(), softmax_like)) return;
+    if (std::none_of(g.nodes.begin(), g.nodes.end(), [&](const Node& n) { return softmax_like(n); })) return;
     Graph typed = g;  // as far as shapes can be inferred: an unknown operator ends it
     try {
       infer_shapes(typed);
@@ -221,6 +263,6 @@ struct Forms {
 
 }  // namespace
 
-void to_form_17(Graph& g, std::int64_t opset) { Forms(g, opset).normalise(); }
+void to_form_17(Graph& g, std::int64_t opset, const NodeOpsets& own) { Forms(g, opset, own).normalise(); }
 
 }  // namespace tandem::ir::onnx_file

@@ -10,14 +10,24 @@ namespace tandem::ir {
 using namespace onnx_file;
 namespace {
 
-struct Reader {
+// What all graphs of a file share.
+struct File {
   TensorReader tensors;
   const Limits& limits;
+  std::int64_t opset = 1;
+  NodeOpsets opsets;
+};
+
+struct Reader {
+  File& file;
+  const Reader* outer = nullptr;  // of a sub-graph
+  int depth = 0;
   Graph g;
   std::unordered_map<std::string, ValueId> ids;
   std::unordered_set<std::string> node_names;
   std::unordered_set<ValueId> written;
-  std::int64_t opset = 1;
+  std::vector<ValueId> captured;  // of the values, those that the outer graph makes; in order of their use
+  const Limits& limits = file.limits;
 
   ValueId value(const std::string& name) {
     const auto [it, fresh] = ids.emplace(name, static_cast<ValueId>(g.values.size()));
@@ -46,13 +56,11 @@ struct Reader {
       case A::FLOAT: return static_cast<double>(a.f());
       case A::INT: return static_cast<std::int64_t>(a.i());
       case A::STRING: return a.s();
-      case A::TENSOR: return tensors.tensor(a.t(), what);
+      case A::TENSOR: return file.tensors.tensor(a.t(), what);
       case A::FLOATS: return std::vector<double>(a.floats().begin(), a.floats().end());
       case A::INTS: return std::vector<std::int64_t>(a.ints().begin(), a.ints().end());
       case A::STRINGS: return std::vector<std::string>(a.strings().begin(), a.strings().end());
-      case A::GRAPH:
-      case A::GRAPHS:
-        throw bad_input("{} is a sub-graph", what).at(where).expected("a graph without If, Loop and Scan").fix("unroll or remove the control flow where the model was made");
+      case A::GRAPHS: throw bad_input("{} is a list of sub-graphs", what).at(where).expected("one sub-graph");
       default: throw bad_input("{} has a type that is not supported", what).expected("numbers, strings or a tensor");
     }
   }
@@ -90,6 +98,58 @@ struct Reader {
     return true;
   }
 
+  // ---- sub-graphs ----
+  void body(const onnx::AttributeProto& a, const std::string& where, std::map<std::string, Reader>& bodies) {
+    if (depth >= kMostNested) throw bad_input("sub-graphs are nested more than {} deep", kMostNested).at(where);
+    Reader r{file, this, depth + 1, {}, {}, {}, {}, {}};
+    try {
+      r.graph(a.g());
+    } catch (Error& e) {
+      e.at(where + (e.where().empty() ? "" : ": " + e.where()));
+      throw;
+    }
+    bodies.emplace(a.name(), std::move(r));
+  }
+  // What the sub-graphs read from outside becomes inputs, the same ones for all of them.
+  void capture(Node& n, std::map<std::string, Reader>& bodies, const std::string& where) {
+    if (n.has_attr("captured")) throw bad_input("unknown attribute 'captured'").at(where);
+    std::vector<std::string> names;
+    for (auto& [key, r] : bodies)
+      for (ValueId v : r.captured)
+        if (const std::string& s = r.g.values[static_cast<std::size_t>(v)].name; std::find(names.begin(), names.end(), s) == names.end()) names.push_back(s);
+    for (const std::string& s : names) n.inputs.push_back(value(s));
+    for (auto& [key, r] : bodies) {
+      for (const std::string& s : names) {
+        const auto it = r.ids.find(s);
+        const bool own = it != r.ids.end() && std::find(r.captured.begin(), r.captured.end(), it->second) != r.captured.end();
+        r.g.inputs.push_back(own ? it->second : r.value(r.free_value_name(s)));
+      }
+      verify_structure(r.g);
+      n.attrs[key] = std::make_shared<const Graph>(std::move(r.g));
+    }
+    if (!names.empty()) n.attrs["captured"] = static_cast<std::int64_t>(names.size());
+  }
+  // The initialiser that a name stands for in the graphs around; nullptr where it stands for another value.
+  const Tensor* outer_constant(const std::string& name) const {
+    for (const Reader* r = outer; r; r = r->outer)
+      if (const auto it = r->ids.find(name); it != r->ids.end()) {
+        if (const Tensor* t = r->g.constant(it->second)) return t;
+        if (r->written.count(it->second)) return nullptr;
+      }
+    return nullptr;
+  }
+  // A value that nobody in this graph makes: the outer graph's. Its constants are copied (the storage is shared), so that the body
+  // can be understood alone.
+  void from_outside(ValueId v) {
+    if (!written.insert(v).second) return;
+    if (const Tensor* t = outer_constant(g.values[static_cast<std::size_t>(v)].name)) {
+      g.values[static_cast<std::size_t>(v)].type = TensorType{t->dtype(), dims_of(t->shape())};
+      g.initialisers.emplace(v, *t);
+    } else {
+      captured.push_back(v);
+    }
+  }
+
   void node(const onnx::NodeProto& p) {
     const std::string where = describe(p);
     Node n;
@@ -106,11 +166,15 @@ struct Reader {
       while (!node_names.insert(fmt::format("{}_{}", n.name, k)).second) ++k;
       n.name = fmt::format("{}_{}", n.name, k);
     }
+    std::map<std::string, Reader> bodies;
     for (const auto& a : p.attribute()) {
       checked_name(a.name(), "attribute", limits);
-      if (!n.attrs.emplace(a.name(), attribute(a, where)).second) throw bad_input("the attribute '{}' is given twice", a.name()).at(where);
+      const bool graph = a.type() == onnx::AttributeProto::GRAPH || (a.type() == onnx::AttributeProto::UNDEFINED && a.has_g());
+      if (!n.attrs.emplace(a.name(), graph ? Attribute(GraphPtr()) : attribute(a, where)).second) throw bad_input("the attribute '{}' is given twice", a.name()).at(where);
+      if (graph) body(a, where, bodies);
     }
     for (const std::string& i : p.input()) n.inputs.push_back(i.empty() ? kNone : value(i));
+    if (!bodies.empty()) capture(n, bodies, where);
     int outputs = p.output_size();
     while (outputs > 0 && p.output(outputs - 1).empty()) --outputs;
     if (outputs == 0) throw bad_input("a node without outputs").at(where);
@@ -130,23 +194,26 @@ struct Reader {
     return r;
   }
 
-  void model(const onnx::ModelProto& m) {
+  void model(onnx::ModelProto& m) {
     if (!m.has_graph()) throw bad_input("the file holds no graph").expected("an ONNX model");
-    if (m.functions_size())
-      throw bad_input("the model defines its own function '{}'", printable(m.functions(0).name())).expected("a model without local functions").fix("inline the functions where the model was made");
     if (m.training_info_size()) throw bad_input("the model holds training information").expected("an inference model");
-    const auto& p = m.graph();
     for (const auto& o : m.opset_import())
-      if (o.domain().empty() || o.domain() == "ai.onnx") opset = std::max<std::int64_t>(opset, o.version());
-    if (opset > kNewest)
-      throw bad_input("the model is written in opset {}", opset).expected(fmt::format("at most {}", kNewest)).fix("export it in opset 17");
+      if (o.domain().empty() || o.domain() == "ai.onnx") file.opset = std::max<std::int64_t>(file.opset, o.version());
+    if (file.opset > kNewest)
+      throw bad_input("the model is written in opset {}", file.opset).expected(fmt::format("at most {}", kNewest)).fix("export it in opset 17");
+    inline_functions(m, file.opset, limits, file.opsets);
+    for (const auto& e : m.metadata_props())
+      if (!g.metadata.emplace(e.key(), e.value()).second) throw bad_input("the metadata key '{}' is given twice", printable(e.key()));
+    if (file.opset != kOpset) g.metadata["onnx.opset"] = fmt::format("{}", file.opset);
+    graph(m.graph());
+    verify_structure(g);
+  }
+
+  void graph(const onnx::GraphProto& p) {
     if (static_cast<std::uint64_t>(p.node_size()) > limits.nodes)
       throw Error(Exit::limit, fmt::format("the model has {} nodes, the limit is {}", p.node_size(), limits.nodes));
     g.name = checked_name(p.name(), "graph name", limits);
     g.opset = kOpset;
-    for (const auto& e : m.metadata_props())
-      if (!g.metadata.emplace(e.key(), e.value()).second) throw bad_input("the metadata key '{}' is given twice", printable(e.key()));
-    if (opset != kOpset) g.metadata["onnx.opset"] = fmt::format("{}", opset);
     if (p.sparse_initializer_size()) throw bad_input("the initialiser '{}' is sparse", printable(p.sparse_initializer(0).values().name())).expected("dense tensors");
 
     std::unordered_set<std::string> constants;
@@ -157,22 +224,26 @@ struct Reader {
       if (constants.count(v.name())) continue;  // an initialiser that older files also list as input
       const ValueId id = value(v.name());
       write(id, fmt::format("graph input '{}'", v.name()));
-      g.values[static_cast<std::size_t>(id)].type = tensors.type(v);
+      if (!outer || v.type().value_case() != onnx::TypeProto::VALUE_NOT_SET)  // the node around it gives the type
+        g.values[static_cast<std::size_t>(id)].type = file.tensors.type(v);
       g.inputs.push_back(id);
     }
     for (const auto& t : p.initializer()) {
       if (t.name().empty()) throw bad_input("an initialiser has no name");
       const ValueId id = value(t.name());
       write(id, fmt::format("initialiser '{}'", t.name()));
-      Tensor x = tensors.tensor(t, fmt::format("initialiser '{}'", t.name()));
+      Tensor x = file.tensors.tensor(t, fmt::format("initialiser '{}'", t.name()));
       g.values[static_cast<std::size_t>(id)].type = TensorType{x.dtype(), dims_of(x.shape())};
       g.initialisers.emplace(id, std::move(x));
     }
-    for (const auto& n : p.node()) node(n);
+    // Constants first: a sub-graph may read them.
+    for (const bool first : {true, false})
+      for (const auto& n : p.node())
+        if ((n.op_type() == "Constant") == first) node(n);
     const auto declare = [&](const onnx::ValueInfoProto& v) {
       const auto it = ids.find(v.name());
-      if (it == ids.end() || !v.has_type()) return;
-      const TensorType t = tensors.type(v);
+      if (it == ids.end() || !v.has_type() || (outer && v.type().value_case() == onnx::TypeProto::VALUE_NOT_SET)) return;
+      const TensorType t = file.tensors.type(v);
       Value& to = g.values[static_cast<std::size_t>(it->second)];
       if (const Tensor* c = g.constant(it->second)) {
         bool same = t.dtype == c->dtype() && (!t.dims || t.dims->size() == c->shape().size());
@@ -188,11 +259,11 @@ struct Reader {
       if (constants.count(v.name())) declare(v);
     for (const auto& v : p.value_info()) declare(v);
     for (const auto& v : p.output()) declare(v);
-    std::unordered_set<std::string> outputs;
     for (const auto& v : p.output()) {
       const auto it = ids.find(v.name());
-      if (it == ids.end()) throw bad_input("the graph output '{}' comes from nowhere", printable(v.name())).expected("the output of a node");
-      g.outputs.push_back(it->second);
+      if (!outer && it == ids.end()) throw bad_input("the graph output '{}' comes from nowhere", printable(v.name())).expected("the output of a node");
+      if (v.name().empty()) throw bad_input("a graph output has no name");
+      g.outputs.push_back(value(v.name()));
     }
     for (const auto& q : p.quantization_annotation()) {
       const auto it = ids.find(q.tensor_name());
@@ -205,6 +276,12 @@ struct Reader {
       }
     }
     // What nobody makes: before nodes are sorted, so that the node is named.
+    if (outer)
+      for (const Node& n : g.nodes)
+        for (ValueId v : n.inputs)
+          if (v != kNone) from_outside(v);
+    if (outer)
+      for (ValueId v : g.outputs) from_outside(v);
     for (const Node& n : g.nodes)
       for (ValueId v : n.inputs)
         if (v != kNone && !written.count(v))
@@ -212,8 +289,7 @@ struct Reader {
               .at(g.describe(n))
               .expected("a graph input, an initialiser or the output of a node");
     sort_nodes(g);
-    to_form_17(g, opset);
-    verify_structure(g);
+    to_form_17(g, file.opset, file.opsets);
   }
 };
 
@@ -230,7 +306,8 @@ Graph import(std::string_view bytes, const Limits& limits, const std::filesystem
   in.SetTotalBytesLimit(std::numeric_limits<int>::max());
   if (!model.ParseFromCodedStream(&in) || !in.ConsumedEntireMessage())
     throw bad_input("the bytes are no ONNX model").expected("an ONNX file (a protobuf message)");
-  Reader r{{limits, folder}, limits, {}, {}, {}, {}};
+  File file{{limits, folder}, limits, 1, {}};
+  Reader r{file, nullptr, 0, {}, {}, {}, {}, {}};
   r.model(model);
   return std::move(r.g);
 }

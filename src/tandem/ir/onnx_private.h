@@ -29,7 +29,13 @@ struct TensorReader {
   TensorType type(const onnx::ValueInfoProto& v) const;
 };
 
+// Opset by the name of an output, for nodes of functions that name another one than the model.
+using NodeOpsets = std::unordered_map<std::string, std::int64_t>;
+
+// onnx_functions.cc
+void inline_functions(onnx::ModelProto& m, std::int64_t opset, const Limits& limits, NodeOpsets& opsets);
+
 // onnx_forms.cc: brings the nodes of a graph written in `opset` to the form of opset 17.
-void to_form_17(Graph& g, std::int64_t opset);
+void to_form_17(Graph& g, std::int64_t opset, const NodeOpsets& own = {});
 
 }  // namespace tandem::ir::onnx_file

@@ -26,7 +26,7 @@ Kind child_of(Kind parent, int field) {
     case kShape: return field == 1 ? kDim : kText;
     case kAnnotation: return field == 2 ? kEntry : kText;
     case kSparse: return field == 1 || field == 2 ? kTensor : kText;
-    case kFunction: return field == 7 ? kNode : field == 9 ? kEntry : kText;
+    case kFunction: return field == 7 ? kNode : field == 9 ? kEntry : field == 11 ? kAttribute : kText;
     case kTraining: return field == 1 || field == 2 ? kGraph : kEntry;
     default: return kText;
   }
