@@ -17,6 +17,7 @@ std::string type_name(AttrType t) {
     case AttrType::reals: return "reals";
     case AttrType::strings: return "strings";
     case AttrType::tensor: return "tensor";
+    case AttrType::graph: return "graph";
   }
   return "";
 }

@@ -71,6 +71,11 @@ std::string to_text(const Attribute& a) {
     std::string operator()(const std::vector<double>& v) const { return list(v, *this); }
     std::string operator()(const std::vector<std::string>& v) const { return list(v, *this); }
     std::string operator()(const Tensor& v) const { return tensor_text(v); }
+    std::string operator()(const GraphPtr& v) const {
+      std::string s = "{\n  ";
+      for (char c : to_text(*v)) s += c == '\n' ? std::string("\n  ") : std::string(1, c);
+      return s + "}";
+    }
   };
   return std::visit(Show{}, a);
 }
@@ -112,6 +117,7 @@ std::string first_difference(const Graph& a, const Graph& b) {
   const auto same_attr = [](const Attribute& x, const Attribute& y) {
     if (x.index() != y.index()) return false;
     if (const auto* t = std::get_if<Tensor>(&x)) return t->same(std::get<Tensor>(y));
+    if (const auto* s = std::get_if<GraphPtr>(&x)) return first_difference(**s, *std::get<GraphPtr>(y)).empty();
     return to_text(x) == to_text(y);  // shortest text that reads back to the same double
   };
   std::vector<char> seen(a.values.size(), 0);
@@ -147,7 +153,9 @@ std::string first_difference(const Graph& a, const Graph& b) {
     if (m.attrs.size() != n.attrs.size()) return fmt::format("{} and {} attributes at {}", m.attrs.size(), n.attrs.size(), where);
     for (const auto& [k, x] : m.attrs) {
       const auto it = n.attrs.find(k);
-      if (it == n.attrs.end() || !same_attr(x, it->second)) return fmt::format("attribute '{}' at {}", k, where);
+      if (it != n.attrs.end() && same_attr(x, it->second)) continue;
+      const auto *s = std::get_if<GraphPtr>(&x), *t = it == n.attrs.end() ? nullptr : std::get_if<GraphPtr>(&it->second);
+      return fmt::format("attribute '{}' at {}{}", k, where, s && t ? ": " + first_difference(**s, **t) : std::string());
     }
   }
   if (std::string d = all(a.outputs, b.outputs, "the outputs"); !d.empty()) return d;

@@ -82,6 +82,13 @@ std::vector<std::int64_t> Node::attr_ints(std::string_view key, std::vector<std:
   wrong_type(*this, key, "a list of integers");
 }
 
+const Graph& Node::attr_graph(std::string_view key) const {
+  const Attribute* a = find_attr(*this, key);
+  const auto* v = a ? std::get_if<GraphPtr>(a) : nullptr;
+  if (!v || !*v) wrong_type(*this, key, "a sub-graph");
+  return **v;
+}
+
 ValueId Graph::add_value(std::string n, TensorType type) {
   Value v;
   v.name = unique_name(n.empty() ? "value" : n);
@@ -169,6 +176,26 @@ UseMap::UseMap(const Graph& g) : producer(g.values.size(), -1), users(g.values.s
   }
 }
 
+namespace {
+template <class F>
+void change_subgraphs(Graph& g, F change) {
+  for (Node& n : g.nodes)
+    for (auto& [key, a] : n.attrs)
+      if (auto* sub = std::get_if<GraphPtr>(&a)) {
+        Graph copy = **sub;
+        change(copy);
+        *sub = std::make_shared<const Graph>(std::move(copy));
+      }
+}
+void bind_inside(Graph& g, const std::map<std::string, std::int64_t>& symbols) {
+  for (Value& v : g.values)
+    if (v.type.dims)
+      for (Dim& d : *v.type.dims)
+        if (const auto it = symbols.find(d.symbol); !d.known() && it != symbols.end()) d = Dim(it->second);
+  change_subgraphs(g, [&](Graph& sub) { bind_inside(sub, symbols); });
+}
+}  // namespace
+
 Graph bind(const Graph& g, const std::map<std::string, std::int64_t>& symbols) {
   for (const auto& [name, n] : symbols)
     if (n < 0) throw bad_input("the extent '{}' is {}", name, n).expected("a number of at least 0");
@@ -189,6 +216,7 @@ Graph bind(const Graph& g, const std::map<std::string, std::int64_t>& symbols) {
       if (!given[i] && !d.known()) d = Dim();
     }
   }
+  change_subgraphs(r, [&](Graph& sub) { bind_inside(sub, symbols); });
   infer_shapes(r);
   return r;
 }
@@ -309,6 +337,7 @@ void remove_dead(Graph& g) {
     }
   g.nodes.resize(k);
   std::erase_if(g.initialisers, [&](const auto& e) { return !read[static_cast<std::size_t>(e.first)]; });
+  change_subgraphs(g, remove_dead);
 }
 
 void compact_values(Graph& g) {

@@ -2,6 +2,7 @@
 // initialisers that hold tensors. What a graph means, to the bit, is docs/semantics.md.
 #pragma once
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -43,8 +44,14 @@ struct Value {
   std::string quant;  // free annotation of formats an importer found (kept for export)
 };
 
+// A sub-graph (the branches of If, the bodies of Loop and Scan) reads nothing but its own inputs. What an ONNX file lets it read
+// from outside are its last inputs, as many as the node's attribute `captured` says, and the last inputs of the node.
+class Graph;
+using GraphPtr = std::shared_ptr<const Graph>;
+inline constexpr int kMostNested = 16;  // sub-graphs within each other
+
 using Attribute = std::variant<std::int64_t, double, std::string, std::vector<std::int64_t>, std::vector<double>,
-                               std::vector<std::string>, Tensor>;
+                               std::vector<std::string>, Tensor, GraphPtr>;
 
 struct Node {
   std::string name;    // may be empty; errors then name the op and its first output
@@ -57,6 +64,7 @@ struct Node {
   double attr_float(std::string_view key, double fallback) const;
   std::string attr_string(std::string_view key, std::string_view fallback) const;
   std::vector<std::int64_t> attr_ints(std::string_view key, std::vector<std::int64_t> fallback) const;
+  const Graph& attr_graph(std::string_view key) const;  // throws where it is missing
   bool has_attr(std::string_view key) const { return attrs.count(std::string(key)) != 0; }
   ValueId in(std::size_t i) const { return i < inputs.size() ? inputs[i] : kNone; }
 };

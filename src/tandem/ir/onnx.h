@@ -6,8 +6,11 @@
 // initialisers. QONNX's older domains become "qonnx.custom_op.general"; MultiThreshold becomes Threshold
 // where that says the same. Unknown operators are kept; `verify` refuses them by name.
 //
-// Refused by name: sub-graphs (If, Loop, Scan), functions, sparse tensors, sequences and maps, QONNX Trunc
-// (rounds twice), tensors of strings and complex numbers.
+// Local functions are inlined. What a sub-graph (If, Loop, Scan) reads from outside becomes an input of it and of its node;
+// constants are copied into it (the storage is shared), and written once.
+//
+// Refused by name: sparse tensors, sequences and maps, functions that call themselves, QONNX Trunc (rounds twice), tensors of
+// strings and complex numbers.
 //
 // A hostile file: fields are counted before they are parsed (nodes, memory, depth), every size is checked
 // against the bytes present before anything is allocated, names must be free of control characters,

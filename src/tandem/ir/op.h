@@ -54,7 +54,7 @@ using AdjointFn = std::vector<ValueId> (*)(Graph& g, const Node& n, std::span<co
 // Appends simpler nodes to `g` with the same meaning; returns the values that replace n's outputs.
 using DecomposeFn = std::vector<ValueId> (*)(Graph& g, const Node& n);
 
-enum class AttrType { integer, real, string, integers, reals, strings, tensor };
+enum class AttrType { integer, real, string, integers, reals, strings, tensor, graph };
 struct AttrDef {
   std::string_view name;
   AttrType type;

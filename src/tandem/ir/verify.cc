@@ -25,7 +25,7 @@ void check_ports(const Graph& g, const Node& n, const std::vector<PortDef>& port
   };
   if (!variadic && given.size() > ports.size())
     throw bad_input("{} {} given", given.size(), what).at(g.describe(n)).expected(fmt::format("{} ({})", count_of(ports), names()));
-  if (variadic && given.size() < ports.size())
+  if (variadic && given.size() + (ports.back().optional ? 1 : 0) < ports.size())
     throw bad_input("{} {} given", given.size(), what).at(g.describe(n)).expected(fmt::format("{} ({})", count_of(ports), names()));
   for (std::size_t i = 0; i < std::max(given.size(), ports.size()); ++i) {
     const PortDef& p = i < ports.size() ? ports[i] : ports.back();
@@ -38,7 +38,7 @@ void check_ports(const Graph& g, const Node& n, const std::vector<PortDef>& port
 
 std::string_view type_name(const Attribute& a) {
   static constexpr std::string_view names[] = {"an integer", "a number", "a string", "a list of integers",
-                                               "a list of numbers", "a list of strings", "a tensor"};
+                                               "a list of numbers", "a list of strings", "a tensor", "a sub-graph"};
   return names[a.index()];
 }
 
@@ -51,6 +51,7 @@ std::string_view type_name(AttrType t) {
     case AttrType::reals: return "a list of numbers";
     case AttrType::strings: return "a list of strings";
     case AttrType::tensor: return "a tensor";
+    case AttrType::graph: return "a sub-graph";
   }
   return "";
 }
@@ -77,9 +78,37 @@ void check_id(const Graph& g, ValueId v, std::string_view where) {
     throw bad_input("value number {} does not exist", v).at(std::string(where)).expected(fmt::format("0 to {}", g.values.size()));
 }
 
+// `check` on the sub-graphs of g, with the node named before what it finds.
+template <class F>
+void inside(const Graph& g, F check) {
+  for (const Node& n : g.nodes)
+    for (const auto& [key, a] : n.attrs)
+      if (const auto* sub = std::get_if<GraphPtr>(&a)) {
+        if (!*sub) throw bad_input("the sub-graph '{}' is missing", key).at(g.describe(n));
+        const std::int64_t captured = n.attr_int("captured", 0);
+        const auto own = static_cast<std::int64_t>(std::min((*sub)->inputs.size(), n.inputs.size()));
+        if (captured < 0 || captured > own)
+          throw bad_input("{} captured values with {} inputs of the sub-graph '{}' and {} of the node", captured, (*sub)->inputs.size(), key, n.inputs.size()).at(g.describe(n));
+        for (std::size_t i = n.inputs.size() - static_cast<std::size_t>(captured); i < n.inputs.size(); ++i)
+          if (n.inputs[i] == kNone) throw bad_input("a captured value is missing").at(g.describe(n));
+        try {
+          check(**sub);
+        } catch (Error& e) {
+          e.at(g.describe(n) + (e.where().empty() ? "" : ": " + e.where()));
+          throw;
+        }
+      }
+}
+
+void verify_structure_at(const Graph& g, int depth);
+
 }  // namespace
 
-void verify_structure(const Graph& g) {
+void verify_structure(const Graph& g) { verify_structure_at(g, 0); }
+
+namespace {
+void verify_structure_at(const Graph& g, int depth) {
+  if (depth > kMostNested) throw bad_input("sub-graphs are nested more than {} deep", kMostNested).at(fmt::format("graph '{}'", g.name));
   std::unordered_set<std::string_view> names;
   for (const Value& v : g.values) {
     if (v.name.empty()) throw bad_input("a value has no name").at(fmt::format("graph '{}'", g.name));
@@ -166,16 +195,24 @@ void verify_structure(const Graph& g) {
     for (ValueId o : n.outputs)
       if (o != kNone) ready[static_cast<std::size_t>(o)] = 1;
   }
+  inside(g, [&](const Graph& sub) { verify_structure_at(sub, depth + 1); });
 }
 
-void verify(const Graph& g) {
-  verify_structure(g);
+void verify_operators(const Graph& g) {
   for (const Node& n : g.nodes) {
     const OpDef& def = op_of(g, n);
     check_ports(g, n, def.inputs, n.inputs, "inputs");
     check_ports(g, n, def.outputs, n.outputs, "outputs");
     check_attributes(g, n, def);
   }
+  inside(g, verify_operators);
+}
+
+}  // namespace
+
+void verify(const Graph& g) {
+  verify_structure(g);
+  verify_operators(g);
 }
 
 }  // namespace tandem::ir

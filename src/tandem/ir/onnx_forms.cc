@@ -1,0 +1,268 @@
+// The forms that operators had in other opsets.
+#include <cmath>
+
+#include "tandem/ir/onnx_private.h"
+
+namespace tandem::ir::onnx_file {
+namespace {
+
+struct Forms {
+  Graph& g;
+  const std::int64_t written;
+  const NodeOpsets& own;
+  std::int64_t opset = written;  // of the node at hand
+  std::unordered_set<std::string> names, node_names;
+
+  Forms(Graph& graph, std::int64_t opset_of_file, const NodeOpsets& of_nodes) : g(graph), written(opset_of_file), own(of_nodes) {
+    for (const Value& v : g.values) names.insert(v.name);
+    for (const Node& n : g.nodes) node_names.insert(n.name);
+  }
+
+  ValueId value(const std::string& base) {
+    std::string s = base;
+    for (std::int64_t k = 1; !names.insert(s).second; ++k) s = fmt::format("{}_{}", base, k);
+    g.values.push_back({std::move(s), {}, {}});
+    return static_cast<ValueId>(g.values.size() - 1);
+  }
+  ValueId constant(const std::string& base, Tensor t) {
+    const ValueId v = value(base);
+    g.values[static_cast<std::size_t>(v)].type = TensorType{t.dtype(), dims_of(t.shape())};
+    g.initialisers.emplace(v, std::move(t));
+    return v;
+  }
+
+  void drop_unused_outputs(Node& n, const UseMap& uses) {
+    while (n.outputs.size() > 1) {
+      const ValueId v = n.outputs.back();
+      if (!uses.users[static_cast<std::size_t>(v)].empty() || std::find(g.outputs.begin(), g.outputs.end(), v) != g.outputs.end()) return;
+      n.outputs.pop_back();
+    }
+  }
+  ValueId ints_input(Node& n, std::string_view attr) {
+    const ValueId v = [&] {
+      const std::vector<std::int64_t> x = n.attr_ints(attr, {});
+      const std::string base = n.name.empty() ? g.values[static_cast<std::size_t>(n.outputs[0])].name : n.name;
+      return constant(fmt::format("{}_{}", base, attr), Tensor::of<std::int64_t>({static_cast<std::int64_t>(x.size())}, x));
+    }();
+    n.attrs.erase(std::string(attr));
+    return v;
+  }
+  ValueId float_input(Node& n, std::string_view attr) {
+    const std::string base = n.name.empty() ? g.values[static_cast<std::size_t>(n.outputs[0])].name : n.name;
+    const ValueId v = constant(fmt::format("{}_{}", base, attr), Tensor::scalar(static_cast<float>(n.attr_float(attr, 0))));
+    n.attrs.erase(std::string(attr));
+    return v;
+  }
+
+  void threshold(Node& n) {
+    const Tensor* t = n.inputs.size() == 2 ? g.constant(n.inputs[1]) : nullptr;
+    const double scale = n.attr_float("out_scale", 1), bias = n.attr_float("out_bias", 0);
+    const double base = scale != 0 ? bias / scale : 0.5;
+    const std::string layout = n.attr_string("data_layout", "NCHW");
+    if (!t || t->rank() != 2 || !(scale > 0) || base != std::floor(base) || std::abs(base) > 1e9) return;
+    if (layout != "NCHW" && layout != "NC" && t->shape()[0] != 1) return;
+    for (const auto& [k, a] : n.attrs)
+      if (k != "out_scale" && k != "out_bias" && k != "data_layout" && k != "out_dtype") return;
+    n.op = "Threshold";
+    n.domain = "tandem";
+    n.attrs = {{"scale", scale}, {"base", static_cast<std::int64_t>(base)}};
+  }
+
+  // Scan of opset 8 ran over axis 1 for each element of axis 0: a Scan over the batch whose body is the Scan of today.
+  void scan_over_batch(Node& n) {
+    const std::string where = g.describe(n);
+    if (n.inputs.empty() || n.in(0) != kNone) throw bad_input("Scan of opset 8 with lengths per sequence").at(where).expected("sequences of one length (no sequence_lens)").fix("convert the model to opset 9 or later");
+    n.inputs.erase(n.inputs.begin());
+    const auto captured = static_cast<std::size_t>(n.attr_int("captured", 0));
+    Graph b;
+    b.name = "batch";
+    Node inner = n;
+    inner.name.clear();
+    inner.inputs.clear();
+    inner.outputs.clear();
+    if (n.has_attr("directions")) {
+      inner.attrs["scan_input_directions"] = inner.attrs.at("directions");
+      inner.attrs.erase("directions");
+    }
+    for (std::size_t i = 0; i < n.inputs.size(); ++i) {
+      const bool outer = i >= n.inputs.size() - captured;
+      inner.inputs.push_back(b.add_value(outer && n.inputs[i] != kNone ? g.values[static_cast<std::size_t>(n.inputs[i])].name : fmt::format("batch_input_{}", i)));
+    }
+    b.inputs = inner.inputs;
+    for (std::size_t i = 0; i < n.outputs.size(); ++i) inner.outputs.push_back(b.add_value(fmt::format("batch_output_{}", i), {g.values[static_cast<std::size_t>(n.outputs[i])].type.dtype, std::nullopt}));
+    b.outputs = inner.outputs;
+    b.nodes.push_back(std::move(inner));
+    std::map<std::string, Attribute> attrs{{"body", std::make_shared<const Graph>(std::move(b))}, {"num_scan_inputs", static_cast<std::int64_t>(n.inputs.size() - captured)}};
+    if (captured) attrs["captured"] = static_cast<std::int64_t>(captured);
+    n.attrs = std::move(attrs);
+  }
+
+  std::int64_t opset_of(const Node& n) const {
+    if (own.empty() || n.outputs.empty()) return written;
+    const auto it = own.find(g.values[static_cast<std::size_t>(n.outputs[0])].name);
+    return it == own.end() ? written : it->second;
+  }
+
+  void normalise() {
+    const UseMap uses(g);
+    for (std::size_t k = 0; k < g.nodes.size(); ++k) {
+      Node& n = g.nodes[k];
+      opset = opset_of(n);
+      if (n.domain == kQonnx && n.op == "MultiThreshold") threshold(n);
+      if (!n.domain.empty()) continue;
+      if (n.op == "Scan" && opset < 9) {
+        scan_over_batch(n);
+        continue;
+      }
+      if (n.in(0) == kNone || n.outputs.empty() || n.outputs[0] == kNone) continue;  // nothing to bring into form; verify judges it
+      const std::string where = g.describe(n);
+      if (opset < 6) n.attrs.erase("consumed_inputs");
+      if (n.op == "Clip" && opset < 11) {
+        const bool lo = n.has_attr("min"), hi = n.has_attr("max");
+        if (lo || hi) n.inputs.resize(1);
+        if (lo) n.inputs.push_back(float_input(g.nodes[k], "min"));
+        else if (hi) n.inputs.push_back(kNone);
+        if (hi) n.inputs.push_back(float_input(g.nodes[k], "max"));
+      } else if (n.op == "Dropout") {
+        if (opset < 7) n.attrs.erase("is_test");
+        if (opset < 12 && n.has_attr("ratio")) n.inputs.resize(1), n.inputs.push_back(float_input(g.nodes[k], "ratio"));
+        drop_unused_outputs(n, uses);
+      } else if ((n.op == "Squeeze" || n.op == "Unsqueeze") && opset < 13) {
+        if (n.has_attr("axes")) n.inputs.resize(1), n.inputs.push_back(ints_input(g.nodes[k], "axes"));
+      } else if (n.op == "Reshape" && opset < 5) {
+        if (n.has_attr("shape")) n.inputs.resize(1), n.inputs.push_back(ints_input(g.nodes[k], "shape"));
+      } else if (n.op == "Split" && opset < 13) {
+        if (n.has_attr("split")) n.inputs.resize(1), n.inputs.push_back(ints_input(g.nodes[k], "split"));
+      } else if (n.op == "Slice" && opset < 10) {
+        if (!n.has_attr("starts") || !n.has_attr("ends")) continue;  // verify says what is missing
+        n.inputs.resize(1);
+        for (const char* a : {"starts", "ends", "axes"})
+          if (n.has_attr(a)) n.inputs.push_back(ints_input(g.nodes[k], a));
+      } else if (n.op == "Pad" && opset < 11) {
+        if (!n.has_attr("pads")) continue;
+        n.inputs.resize(1), n.inputs.push_back(ints_input(g.nodes[k], "pads"));
+        if (n.has_attr("value")) n.inputs.push_back(float_input(g.nodes[k], "value"));
+      } else if (n.op == "ReduceSum" && n.has_attr("axes")) {
+        n.inputs.resize(1), n.inputs.push_back(ints_input(g.nodes[k], "axes"));
+      } else if (n.op.rfind("Reduce", 0) == 0 && n.op != "ReduceSum" && n.in(1) != kNone) {  // an input from opset 18 on
+        if (const Tensor* axes = g.constant(n.in(1)); axes && axes->dtype() == DType::i64 && axes->size() > 0) {
+          n.attrs["axes"] = std::vector<std::int64_t>(axes->data<std::int64_t>(), axes->data<std::int64_t>() + axes->size());
+          n.attrs.erase("noop_with_empty_axes");
+          n.inputs.resize(1);
+        }
+      } else if ((n.op == "Upsample" && opset < 10) || (n.op == "Resize" && opset < 11)) {  // they divided by the scale and rounded down
+        if (n.has_attr("scales")) {
+          const auto* scales = std::get_if<std::vector<double>>(&n.attrs.at("scales"));
+          if (!scales) throw bad_input("the scales of {} are no numbers", n.op).at(where).expected("one number per axis");
+          n.inputs.resize(1);
+          n.inputs.push_back(constant(fmt::format("{}_scales", g.values[static_cast<std::size_t>(n.outputs[0])].name),
+                                      Tensor::of<float>({static_cast<std::int64_t>(scales->size())}, std::vector<float>(scales->begin(), scales->end()))));
+          g.nodes[k].attrs.erase("scales");
+        }
+        if (n.inputs.size() != 2) throw bad_input("{} of opset {} with {} inputs", n.op, opset, n.inputs.size()).at(where).expected("X and scales");
+        n.inputs = {n.inputs[0], kNone, n.inputs[1]};
+        if (n.attr_string("mode", "nearest") == "bilinear") n.attrs["mode"] = std::string("linear");
+        n.op = "Resize";
+        n.attrs["coordinate_transformation_mode"] = std::string("asymmetric");
+        n.attrs["nearest_mode"] = std::string("floor");
+      } else if (n.op == "PRelu" && opset < 7 && n.in(1) != kNone) {
+        const Tensor* slope = g.constant(n.in(1));
+        if (!slope || slope->size() != 1) throw bad_input("PRelu of opset {} with a slope per channel", opset).at(where).expected("opset 7 or later, where slopes broadcast").fix("convert the model to opset 17");
+      } else if (n.op == "Concat" && opset < 4) {
+        n.attrs.emplace("axis", std::int64_t{1});
+      } else if (n.op == "BatchNormalization") {
+        if (opset < 7) n.attrs.erase("is_test");
+        if (opset < 9 && n.has_attr("spatial")) {
+          if (n.attr_int("spatial", 1) != 1) throw bad_input("BatchNormalization with spatial=0").at(where).expected("statistics per channel");
+          n.attrs.erase("spatial");
+        }
+        drop_unused_outputs(n, uses);
+      } else if (n.op == "MaxPool") {
+        drop_unused_outputs(n, uses);
+        if (n.attr_int("storage_order", 0) == 0) n.attrs.erase("storage_order");  // of the indices, which nobody reads
+      } else if (n.op == "Gemm" && opset < 7) {
+        n.attrs.erase("broadcast");
+      } else if ((n.op == "Add" || n.op == "Sub" || n.op == "Mul" || n.op == "Div" || n.op == "Pow") && opset < 7) {
+        const bool broadcast = n.attr_int("broadcast", 0) != 0;
+        n.attrs.erase("broadcast");
+        if (n.has_attr("axis")) {
+          const std::int64_t axis = n.attr_int("axis", 0);
+          n.attrs.erase("axis");
+          const auto& a = g.values[static_cast<std::size_t>(n.in(0))].type.dims;
+          const Tensor* b = n.in(1) == kNone ? nullptr : g.constant(n.in(1));
+          if (broadcast) {
+            if (!a || !b || axis < 0 || axis + b->rank() > static_cast<std::int64_t>(a->size()))
+              throw bad_input("{} of opset {} broadcasts along axis {}", n.op, opset, axis).at(where).expected("a constant second operand and a known rank").fix("convert the model to opset 17");
+            Shape s = b->shape();
+            s.resize(a->size() - static_cast<std::size_t>(axis), 1);
+            const ValueId v = constant(g.values[static_cast<std::size_t>(n.in(1))].name, b->reshaped(s));
+            g.nodes[k].inputs[1] = v;
+          }
+        }
+      }
+    }
+    old_softmax();
+  }
+
+  // Before opset 13 Softmax and its relatives flattened their input to a matrix at `axis` (default 1).
+  bool softmax_like(const Node& n) const { return n.domain.empty() && (n.op == "Softmax" || n.op == "LogSoftmax" || n.op == "Hardmax") && opset_of(n) < 13; }
+  void old_softmax() {
+    if (std::none_of(g.nodes.begin(), g.nodes.end(), [&](const Node& n) { return softmax_like(n); })) return;
+    Graph typed = g;  // as far as shapes can be inferred: an unknown operator ends it
+    try {
+      infer_shapes(typed);
+    } catch (const Error&) {
+    }
+    std::vector<Node> nodes;
+    for (Node& n : g.nodes) {
+      if (!softmax_like(n) || n.inputs.size() != 1 || n.inputs[0] == kNone) {
+        nodes.push_back(std::move(n));
+        continue;
+      }
+      const std::int64_t axis = n.attr_int("axis", 1);
+      const auto& dims = typed.values[static_cast<std::size_t>(n.inputs[0])].type.dims;
+      const bool last = axis == -1 || (dims && axis == static_cast<std::int64_t>(dims->size()) - 1);
+      const ValueId x = n.inputs[0], y = n.outputs[0];
+      if (last) {
+        n.attrs["axis"] = std::int64_t{-1};
+        nodes.push_back(std::move(n));
+        continue;
+      }
+      const std::string base = n.name.empty() ? g.values[static_cast<std::size_t>(y)].name : n.name;
+      const auto fresh = [&](const char* suffix, DType t) {
+        const ValueId v = value(base + suffix);
+        g.values[static_cast<std::size_t>(v)].type.dtype = t;
+        return v;
+      };
+      const auto make = [&](const char* op, std::vector<ValueId> in, ValueId out, const char* suffix) {
+        Node m;
+        m.op = op;
+        m.inputs = std::move(in);
+        m.outputs = {out};
+        if (!n.name.empty()) {
+          m.name = n.name + suffix;
+          for (int k = 1; !node_names.insert(m.name).second; ++k) m.name = fmt::format("{}{}_{}", n.name, suffix, k);
+        }
+        return m;
+      };
+      const DType dtype = g.values[static_cast<std::size_t>(y)].type.dtype;
+      const ValueId shape = fresh("_shape", DType::i64), flat = fresh("_flat", dtype), soft = fresh("_rows", dtype);
+      nodes.push_back(make("Shape", {x}, shape, "_shape"));
+      nodes.push_back(make("Flatten", {x}, flat, "_flat"));
+      nodes.back().attrs["axis"] = axis;
+      Node s = std::move(n);
+      s.inputs = {flat};
+      s.outputs = {soft};
+      s.attrs["axis"] = std::int64_t{-1};
+      nodes.push_back(std::move(s));
+      nodes.push_back(make("Reshape", {soft, shape}, y, "_back"));
+    }
+    g.nodes = std::move(nodes);
+  }
+};
+
+}  // namespace
+
+void to_form_17(Graph& g, std::int64_t opset, const NodeOpsets& own) { Forms(g, opset, own).normalise(); }
+
+}  // namespace tandem::ir::onnx_file

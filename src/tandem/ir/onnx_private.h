@@ -1,0 +1,41 @@
+// What the parts of the ONNX reader and writer share. Private to onnx_*.cc: the messages of protobuf go no further.
+#pragma once
+#include <unordered_map>
+#include <unordered_set>
+
+#define ONNX_ML 1
+#define ONNX_NAMESPACE onnx
+#include <onnx/onnx_pb.h>
+
+#include "tandem/ir/onnx.h"
+#include "tandem/ir/op.h"
+
+namespace tandem::ir::onnx_file {
+
+inline constexpr std::string_view kQonnx = "qonnx.custom_op.general";
+inline constexpr int kOpset = 17, kOldest = 15, kNewest = 22;
+
+// onnx_scan.cc: bounds what the parser would allocate, before it does. `tensor`: the bytes are one TensorProto.
+void count_before_parsing(std::string_view bytes, bool tensor, const Limits& limits);
+
+// onnx_tensor.cc
+const std::string& checked_name(const std::string& s, std::string_view what, const Limits& limits);
+std::string type_text(int t);
+struct TensorReader {
+  const Limits& limits;
+  const std::filesystem::path* folder;  // of the model; nullptr: external data are refused
+  std::uint64_t memory = 0;
+  Tensor tensor(const onnx::TensorProto& p, const std::string& what);
+  TensorType type(const onnx::ValueInfoProto& v) const;
+};
+
+// Opset by the name of an output, for nodes of functions that name another one than the model.
+using NodeOpsets = std::unordered_map<std::string, std::int64_t>;
+
+// onnx_functions.cc
+void inline_functions(onnx::ModelProto& m, std::int64_t opset, const Limits& limits, NodeOpsets& opsets);
+
+// onnx_forms.cc: brings the nodes of a graph written in `opset` to the form of opset 17.
+void to_form_17(Graph& g, std::int64_t opset, const NodeOpsets& own = {});
+
+}  // namespace tandem::ir::onnx_file
