@@ -161,7 +161,7 @@ TEST(Manners, ErrorsPointAtTheirPage) {
     EXPECT_HAS(r.err, std::string("more:     tandem explain ") + topic + "\n");
   };
   points("tandem show '" TANDEM_SOURCE_DIR "/tests/corpus/onnx/unknown.onnx'", "unknown-operator");
-  points("tandem show '" TANDEM_SOURCE_DIR "/tests/corpus/onnx/subgraph.onnx'", "models");
+  points("tandem show '" TANDEM_SOURCE_DIR "/tests/corpus/onnx/truncated.onnx'", "models");
   points("tandem show model.onnx --memory 1K", "limits");
   points("touch keep; tandem ops --out keep", "overwriting");
 }
