@@ -343,14 +343,16 @@ Tensor TfliteTensor::value() const {
   return t;
 }
 
-bool TfliteModel::quantised() const {
+bool TfliteModel::floating() const {
   const TfliteSubgraph& s = subgraphs.at(0);
+  bool real = false;
   for (const TfliteOperator& o : s.operators)
     for (int i : o.outputs) {
       const TfliteTensor& t = s.tensors[static_cast<std::size_t>(i)];
-      if (t.dtype && !is_float(*t.dtype) && !t.quant.scales.empty()) return true;
+      if (t.dtype && !is_float(*t.dtype) && !t.quant.scales.empty()) return false;
+      real |= t.dtype && is_float(*t.dtype);
     }
-  return false;
+  return real;
 }
 
 std::string describe(const TfliteSubgraph& s, std::size_t op) {
@@ -371,7 +373,8 @@ TfliteModel read_tflite_model(const std::filesystem::path& path, const Limits& l
     m.file = file;
     return m;
   } catch (Error& e) {
-    throw std::move(e).at(e.where().empty() ? path.string() : path.string() + ": " + e.where());
+    e.at(path.string() + (e.where().empty() ? "" : ": " + e.where()));
+    throw;
   }
 }
 

@@ -66,13 +66,26 @@ struct TfliteModel {
   std::vector<TfliteSubgraph> subgraphs;    // at least one; the first is the model
   std::vector<TfliteSignature> signatures;
   std::map<std::string, std::string> metadata;
-  // Some tensor of the first subgraph that an operator computes holds quantised integers.
-  bool quantised() const;
+  // Operators of the first subgraph compute real numbers, and no quantised integers.
+  bool floating() const;
 };
 
 // `bytes` must outlive the model. Error(bad_input) names the subgraph and the tensor or operator; Error(limit) the limit.
 TfliteModel parse_tflite(std::string_view bytes, const Limits& limits = {});
 TfliteModel read_tflite_model(const std::filesystem::path& path, const Limits& limits = {});
+
+// ---- as graphs ------------------------------------------------------------------------------------
+struct TfliteOptions {
+  // What a layer remembers between runs (LSTM, SVDF): inputs and outputs of the graph, named after the file's tensor and with
+  // "_next", after its own; or fresh at every run (the integer that stands for 0).
+  enum class State { ports, fresh } state = State::ports;
+  Limits limits;
+};
+// A quantised model as forms of domain "tflite". Refused by name: operators and types without a form, scales that a form does
+// not take, variables in resources, several subgraphs that call each other.
+Graph tflite_graph(const TfliteModel& m, const TfliteOptions& options = {});
+// Any model. Errors name the file.
+Graph read_tflite(const std::filesystem::path& path, const Limits& limits = {});
 
 // "operator 3 (CONV_2D, which computes 'y')": how errors name an operator.
 std::string describe(const TfliteSubgraph& s, std::size_t op);

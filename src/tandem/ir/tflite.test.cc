@@ -144,7 +144,7 @@ TEST(Tflite, SaysWhatTheFileSays) {
   ASSERT_EQ(s.operators.size(), 1u);
   EXPECT_EQ(s.operators[0].op, "ADD");
   EXPECT_EQ(s.operators[0].outputs, std::vector<int>{2});
-  EXPECT_TRUE(m.quantised());
+  EXPECT_FALSE(m.floating());
 }
 
 TEST(Tflite, BadFilesAreRefusedByName) {

@@ -138,5 +138,6 @@ std::span<const OpDef> integer_ops();
 std::span<const OpDef> recurrent_ops();
 std::span<const OpDef> signal_ops();
 std::span<const OpDef> algebra_ops();
+std::span<const OpDef> tflite_ops();
 
 }  // namespace tandem::ir
