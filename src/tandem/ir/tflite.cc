@@ -166,6 +166,7 @@ struct Parser {
     for (std::int64_t z : q.zero_points)
       if (z < std::numeric_limits<std::int32_t>::min() || z > std::numeric_limits<std::int32_t>::max()) throw bad_input("{} has the zero point {}", what, z).expected("a number of 32 bits");
     if (q.scales.size() > 1) {
+      if (x.shape.size() == 1) q.dimension = 0;  // old converters give biases the axis of their weights
       if (q.dimension < 0 || q.dimension >= static_cast<std::int64_t>(x.shape.size()))
         throw bad_input("{} is quantised along axis {}", what, q.dimension).expected(fmt::format("an axis of the shape {}", to_string(x.shape)));
       if (x.shape[static_cast<std::size_t>(q.dimension)] != static_cast<std::int64_t>(q.scales.size()))

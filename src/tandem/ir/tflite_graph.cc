@@ -52,10 +52,13 @@ struct Builder {
   }
   ValueId constant(const std::string& base, Tensor t) {
     const ValueId v = add(base, {t.dtype(), dims_of(t.shape())});
-    memory += t.bytes();
-    if (memory > options.limits.memory_bytes) throw Error(Exit::limit, fmt::format("the tensors of the model take more than {} MiB", options.limits.memory_bytes >> 20)).fix("raise --memory");
+    spend(t.bytes());
     g.initialisers.emplace(v, std::move(t));
     return v;
+  }
+  void spend(std::uint64_t bytes) {
+    memory += bytes;
+    if (memory > options.limits.memory_bytes) throw Error(Exit::limit, fmt::format("the tensors of the model take more than {} MiB", options.limits.memory_bytes >> 20)).fix("raise --memory");
   }
   ValueId integers(const std::string& base, const Ints& v) { return constant(base, Tensor::of<std::int64_t>({static_cast<std::int64_t>(v.size())}, v)); }
   DType held(int i) const {
@@ -87,6 +90,7 @@ struct Builder {
   ValueId state(int i) {
     const TfliteTensor& t = s.tensors[static_cast<std::size_t>(i)];
     if (options.state == TfliteOptions::State::fresh) {
+      spend(static_cast<std::uint64_t>(element_count(t.shape)) * size_of(held(i)));
       Tensor zero(held(i), t.shape);
       const std::int64_t z = t.quant.zero_points.empty() ? 0 : t.quant.zero_points[0];
       for (std::int64_t k = 0; z != 0 && k < zero.size(); ++k) zero.set(k, static_cast<double>(z));
@@ -530,7 +534,7 @@ Graph read_tflite(const std::filesystem::path& path, const Limits& limits) {
   const TfliteModel m = read_tflite_model(path, limits);
   try {
     if (m.floating())
-      throw bad_input("its operators compute on real numbers").expected("a model quantised to integers").fix("quantise it with its converter, or export it as ONNX");
+      throw bad_input("its operators compute on real numbers").at(describe(m.subgraphs[0], 0)).expected("a model quantised to integers").fix("quantise it with its converter, or export it as ONNX");
     TfliteOptions options;
     options.limits = limits;
     return tflite_graph(m, options);

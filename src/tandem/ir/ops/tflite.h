@@ -1,8 +1,8 @@
 // The integer arithmetic of TensorFlow Lite's reference kernels: what the forms of domain "tflite" are made of.
 //
-// A real factor f is held as m * 2^(shift - 31) with m in [2^30, 2^31). Products are rounded twice: to the high half
-// (ties away from zero, where a negative product rounds its tie up), then by the shift (ties away from zero). With 64-bit
-// accumulators m keeps 15 bits and the product is rounded once, ties up. Sums wrap at their width.
+// A real factor f is held as m * 2^(shift - 31) with m in [2^30, 2^31). Products are rounded twice: to the high half (ties
+// up), then by the shift (ties away from zero). With 64-bit accumulators m keeps 15 bits and the product is rounded once,
+// ties up. Sums wrap at their width.
 // Source: TensorFlow Lite Micro, reference kernels; the fixed point of gemmlowp.
 #pragma once
 #include <algorithm>
@@ -21,12 +21,11 @@ struct Multiplier {
 Multiplier multiplier(double factor);
 
 inline std::int32_t wrapped(std::int64_t x) { return static_cast<std::int32_t>(static_cast<std::uint32_t>(static_cast<std::uint64_t>(x))); }
-// (a * b) / 2^31 to the nearest, ties towards +infinity where the product is >= 0, else towards zero's other side:
-// (ab + 2^30) / 2^31 or (ab + 1 - 2^30) / 2^31, each truncated; the one product that does not fit saturates.
+// a * b / 2^31 to the nearest, ties up; the one product that does not fit saturates.
 inline std::int32_t high_product(std::int32_t a, std::int32_t b) {
   if (a == b && a == std::numeric_limits<std::int32_t>::min()) return std::numeric_limits<std::int32_t>::max();
   const std::int64_t p = static_cast<std::int64_t>(a) * b;
-  return static_cast<std::int32_t>((p + (p >= 0 ? std::int64_t{1} << 30 : 1 - (std::int64_t{1} << 30))) / (std::int64_t{1} << 31));
+  return static_cast<std::int32_t>((p + (std::int64_t{1} << 30)) >> 31);
 }
 // x / 2^k to the nearest, ties away from zero; 0 <= k <= 31.
 inline std::int32_t rounding_shift(std::int32_t x, int k) {
@@ -75,8 +74,7 @@ struct SumScales {
   int left;
   Multiplier a, b, y;
 };
-// Sub computes the factors in f32, Add in double. Add: `minus` false.
-SumScales sum_scales(float a, float b, float y, bool wide, bool minus);
+SumScales sum_scales(float a, float b, float y, bool wide);  // wide: 16 bits
 inline std::int32_t scaled_sum(std::int32_t a, std::int32_t b, const SumScales& s, bool minus) {
   const std::int64_t one = std::int64_t{1} << s.left;
   const std::int32_t p = rounding_shift(high_product(wrapped(a * one), s.a.m), -s.a.shift), q = rounding_shift(high_product(wrapped(b * one), s.b.m), -s.b.shift);

@@ -1,3 +1,4 @@
+#include <array>
 #include <bit>
 #include <cmath>
 
@@ -103,18 +104,10 @@ Reciprocal reciprocal(std::int32_t x, int integer_bits) {
   return {one_over_one_plus(static_cast<std::int32_t>((static_cast<std::uint32_t>(x) << zeros) - (1u << 31))), integer_bits - zeros};
 }
 
-SumScales sum_scales(float a, float b, float y, bool wide, bool minus) {
-  SumScales s{wide ? 15 : 20, {}, {}, {}};
-  if (minus) {
-    const float twice = 2 * std::max(a, b);
-    s.a = multiplier(static_cast<double>(a / twice)), s.b = multiplier(static_cast<double>(b / twice));
-    s.y = multiplier(static_cast<double>(twice / (static_cast<float>(1 << s.left) * y)));
-  } else {
-    const double twice = 2 * static_cast<double>(std::max(a, b));
-    s.a = multiplier(a / twice), s.b = multiplier(b / twice);
-    s.y = multiplier(twice / ((1 << s.left) * static_cast<double>(y)));
-  }
-  return s;
+SumScales sum_scales(float a, float b, float y, bool wide) {
+  const int left = wide ? 15 : 20;
+  const double twice = 2 * static_cast<double>(std::max(a, b));
+  return {left, multiplier(a / twice), multiplier(b / twice), multiplier(twice / ((1 << left) * static_cast<double>(y)))};
 }
 Multiplier mean_multiplier(float x_scale, float y_scale, std::int64_t n) {
   Multiplier f = multiplier(static_cast<double>(x_scale) / static_cast<double>(y_scale));
