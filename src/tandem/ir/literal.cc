@@ -88,9 +88,10 @@ namespace {
 
 LiteralValue exact_value(Array<Rational> a) { return {true, std::move(a.shape), std::move(a.v), {}}; }
 LiteralValue float_value(Array<double> a) { return {false, std::move(a.shape), {}, std::move(a.v)}; }
-Array<double> to_double(const LiteralValue& v) {
+// Rounded once to f32 where the value is a real number; integers stay what they are.
+Array<double> to_double(const LiteralValue& v, DType t) {
   Array<double> a(v.shape);
-  for (std::size_t i = 0; i < a.v.size(); ++i) a.v[i] = v.exact ? static_cast<double>(nearest_float(v.q[i])) : v.f[i];
+  for (std::size_t i = 0; i < a.v.size(); ++i) a.v[i] = !v.exact ? v.f[i] : is_float(t) ? static_cast<double>(nearest_float(v.q[i])) : nearest_double(v.q[i]);
   return a;
 }
 Array<Rational> to_exact(const Graph& g, const Node& n, const LiteralValue& v) {
@@ -137,7 +138,7 @@ std::vector<LiteralValue> evaluate_literal(const Graph& g, const std::vector<Ten
     if (op_of(g, n).closure == Closure::state) {
       LiteralValue* x = stored(slot(n, 0));
       v[n.outputs[0]] = x ? *x : initial(n);
-      if (!x && kind[n.outputs[0]] == Kind::floating && v[n.outputs[0]].exact) v[n.outputs[0]] = float_value(to_double(v[n.outputs[0]]));
+      if (!x && kind[n.outputs[0]] == Kind::floating && v[n.outputs[0]].exact) v[n.outputs[0]] = float_value(to_double(v[n.outputs[0]], g.values[n.outputs[0]].type.dtype));
     }
   for (const Node& n : g.nodes) {
     const OpDef& op = op_of(g, n);
@@ -156,7 +157,7 @@ std::vector<LiteralValue> evaluate_literal(const Graph& g, const std::vector<Ten
       std::vector<Array<double>> in(n.inputs.size()), out(n.outputs.size());
       EvalArgs<double> e{g, n, {}, out};
       for (std::size_t i = 0; i < n.inputs.size(); ++i) {
-        if (n.inputs[i] != kNone) in[i] = to_double(v[n.inputs[i]]);
+        if (n.inputs[i] != kNone) in[i] = to_double(v[n.inputs[i]], g.values[n.inputs[i]].type.dtype);
         e.in.push_back(n.inputs[i] == kNone ? nullptr : &in[i]);
       }
       op.eval.as_double(e);
@@ -176,7 +177,7 @@ std::vector<LiteralValue> evaluate_literal(const Graph& g, const std::vector<Ten
           next.values.emplace_back(slot(n, i), x ? *x : initial(n));
         }
         LiteralValue x = v[n.in(0)];
-        if (kind[n.outputs[0]] == Kind::floating && x.exact) x = float_value(to_double(x));
+        if (kind[n.outputs[0]] == Kind::floating && x.exact) x = float_value(to_double(x, g.values[n.outputs[0]].type.dtype));
         next.values.emplace_back(slot(n, depth - 1), std::move(x));
       }
     *state = std::move(next);

@@ -1,0 +1,222 @@
+// TFLite files as plain data; hostile ones.
+#include "tandem/ir/tflite.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "tandem/base/error.h"
+
+namespace tandem::ir {
+namespace {
+
+// A FlatBuffers writer, just enough for tests: tables are written front to back, offsets are patched in.
+struct Flat {
+  std::string b = std::string("\0\0\0\0TFL3", 8);
+  struct Ref {
+    std::size_t at;  // where the offset is stored
+  };
+  std::uint32_t here() const { return static_cast<std::uint32_t>(b.size()); }
+  template <class T>
+  void put(T v) {
+    b.append(reinterpret_cast<const char*>(&v), sizeof v);
+  }
+  void align() {
+    while (b.size() % 8) b += '\0';
+  }
+  void patch(std::size_t at, std::size_t target) {
+    const auto v = static_cast<std::uint32_t>(target - at);
+    std::memcpy(b.data() + at, &v, 4);
+  }
+  // Fields: slot -> bytes; an offset is 4 zero bytes to be patched. Returns positions by slot.
+  std::map<int, std::size_t> table(std::size_t from, const std::map<int, std::string>& fields) {
+    align();
+    const std::uint32_t vt = here();
+    const int slots = fields.empty() ? 0 : fields.rbegin()->first + 1;
+    std::vector<std::uint16_t> offsets(static_cast<std::size_t>(slots));
+    std::uint16_t size = 4;
+    for (const auto& [s, v] : fields) offsets[static_cast<std::size_t>(s)] = size, size = static_cast<std::uint16_t>(size + v.size());
+    put<std::uint16_t>(static_cast<std::uint16_t>(4 + 2 * slots)), put<std::uint16_t>(size);
+    for (auto o : offsets) put(o);
+    patch(from, b.size());
+    const std::size_t at = b.size();
+    put<std::int32_t>(static_cast<std::int32_t>(at - vt));
+    std::map<int, std::size_t> where;
+    for (const auto& [s, v] : fields) where[s] = b.size(), b += v;
+    return where;
+  }
+  std::vector<std::size_t> refs(std::size_t from, std::size_t n) {
+    align();
+    patch(from, b.size());
+    put<std::uint32_t>(static_cast<std::uint32_t>(n));
+    std::vector<std::size_t> r;
+    for (std::size_t i = 0; i < n; ++i) r.push_back(b.size()), put<std::uint32_t>(0);
+    return r;
+  }
+  template <class T>
+  void vector(std::size_t from, const std::vector<T>& v) {
+    align();
+    patch(from, b.size());
+    put<std::uint32_t>(static_cast<std::uint32_t>(v.size()));
+    for (const T& x : v) put(x);
+  }
+};
+template <class T>
+std::string raw(T v) {
+  return std::string(reinterpret_cast<const char*>(&v), sizeof v);
+}
+const std::string kOffset(4, '\0');
+
+struct FileTensor {
+  std::string name;
+  std::vector<std::int32_t> shape;
+  int type = 9;
+  std::uint32_t buffer = 0;
+  std::vector<float> scales{};
+  std::vector<std::int64_t> zeros{};
+};
+struct FileOperator {
+  std::int32_t code = 0;
+  std::vector<std::int32_t> inputs, outputs;
+};
+struct File {
+  std::uint32_t version = 3;
+  std::vector<FileTensor> tensors{{"x", {1, 2}, 9, 0, {0.5f}, {3}}, {"w", {2, 2}, 9, 1, {0.25f}, {0}}, {"y", {1, 2}, 9, 0, {1.f}, {-3}}};
+  std::vector<std::string> buffers{"", "abcd"};
+  std::vector<FileOperator> operators{{0, {0, 1}, {2}}};
+  std::vector<std::int32_t> inputs{0}, outputs{2};
+  std::string bytes() const {
+    Flat f;
+    auto model = f.table(0, {{0, raw(version)}, {1, kOffset}, {2, kOffset}, {4, kOffset}});
+    const auto codes = f.refs(model[1], operators.size());
+    for (std::size_t i = 0; i < codes.size(); ++i)
+      f.table(codes[i], {{0, raw<std::int8_t>(static_cast<std::int8_t>(std::min(operators[i].code, 127)))}, {3, raw(operators[i].code)}});
+    const auto graph = f.table(f.refs(model[2], 1)[0], {{0, kOffset}, {1, kOffset}, {2, kOffset}, {3, kOffset}});
+    const auto ts = f.refs(graph.at(0), tensors.size());
+    for (std::size_t i = 0; i < ts.size(); ++i) {
+      const FileTensor& t = tensors[i];
+      const auto at = f.table(ts[i], {{0, kOffset}, {1, raw(static_cast<std::int8_t>(t.type))}, {2, raw(t.buffer)}, {3, kOffset}, {4, kOffset}});
+      f.vector(at.at(0), t.shape);
+      f.vector(at.at(3), std::vector<char>(t.name.begin(), t.name.end()));
+      const auto q = f.table(at.at(4), {{2, kOffset}, {3, kOffset}});
+      f.vector(q.at(2), t.scales), f.vector(q.at(3), t.zeros);
+    }
+    f.vector(graph.at(1), inputs), f.vector(graph.at(2), outputs);
+    const auto os = f.refs(graph.at(3), operators.size());
+    for (std::size_t i = 0; i < os.size(); ++i) {
+      const auto at = f.table(os[i], {{0, raw(static_cast<std::uint32_t>(i))}, {1, kOffset}, {2, kOffset}});
+      f.vector(at.at(1), operators[i].inputs), f.vector(at.at(2), operators[i].outputs);
+    }
+    const auto bs = f.refs(model[4], buffers.size());
+    for (std::size_t i = 0; i < bs.size(); ++i) {
+      if (buffers[i].empty()) f.table(bs[i], {});
+      else f.vector(f.table(bs[i], {{0, kOffset}}).at(0), std::vector<char>(buffers[i].begin(), buffers[i].end()));
+    }
+    return f.b;
+  }
+};
+
+void refused(const File& f, std::string_view part) {
+  const std::string bytes = f.bytes();
+  try {
+    parse_tflite(bytes);
+    ADD_FAILURE() << "accepted: " << part;
+  } catch (const Error& e) {
+    EXPECT_TRUE(e.code() == Exit::bad_input || e.code() == Exit::limit) << e.full();
+    EXPECT_NE(e.full().find(part), std::string::npos) << e.full() << "\nhas no: " << part;
+  }
+}
+
+TEST(Tflite, SaysWhatTheFileSays) {
+  const std::string bytes = File().bytes();
+  const TfliteModel m = parse_tflite(bytes);
+  ASSERT_EQ(m.subgraphs.size(), 1u);
+  const TfliteSubgraph& s = m.subgraphs[0];
+  ASSERT_EQ(s.tensors.size(), 3u);
+  EXPECT_EQ(s.tensors[1].name, "w");
+  EXPECT_EQ(s.tensors[1].shape, (Shape{2, 2}));
+  EXPECT_EQ(s.tensors[1].quant.scales, std::vector<float>{0.25f});
+  EXPECT_EQ(s.tensors[2].quant.zero_points, std::vector<std::int64_t>{-3});
+  EXPECT_TRUE(s.tensors[1].constant);
+  EXPECT_FALSE(s.tensors[0].constant);
+  EXPECT_EQ(s.tensors[1].value().int_at(2), 'c');
+  ASSERT_EQ(s.operators.size(), 1u);
+  EXPECT_EQ(s.operators[0].op, "ADD");
+  EXPECT_EQ(s.operators[0].outputs, std::vector<int>{2});
+  EXPECT_FALSE(m.floating());
+}
+
+TEST(Tflite, BadFilesAreRefusedByName) {
+  const auto with = [](auto change) {
+    File f;
+    change(f);
+    return f;
+  };
+  refused(with([](File& f) { f.version = 4; }), "version 4");
+  refused(with([](File& f) { f.tensors[0].shape = {-1, 2}; }), "extent -1");
+  refused(with([](File& f) { f.tensors[0].shape = {2147483647, 2147483647}; }), "limit");
+  refused(with([](File& f) { f.buffers[1] = "abc"; }), "3 bytes of data");
+  refused(with([](File& f) { f.tensors[1].buffer = 9; }), "buffer 9");
+  refused(with([](File& f) { f.operators[0].code = 1000; }), "builtin operator 1000");
+  refused(with([](File& f) { f.operators[0].code = -4; }), "builtin operator");
+  refused(with([](File& f) { f.tensors[0].scales = {std::numeric_limits<float>::quiet_NaN()}; }), "scale nan");
+  refused(with([](File& f) { f.tensors[0].scales = {0.f}; }), "scale 0");
+  refused(with([](File& f) { f.tensors[0].scales = {1.f, 1.f, 1.f}; }), "scales along axis");
+  refused(with([](File& f) { f.tensors[0].scales = {1.f, 1.f}, f.tensors[0].zeros = {1, 2, 3}; }), "3 zero points");
+  refused(with([](File& f) { f.tensors[0].zeros = {std::int64_t{1} << 40}; }), "zero point");
+  refused(with([](File& f) { f.tensors[0].type = 77; }), "type number 77");
+  refused(with([](File& f) { f.tensors[0].name = "a\nb"; }), "control characters");
+  refused(with([](File& f) { f.tensors[0].name = std::string(5000, 'a'); }), "5000 bytes");
+  refused(with([](File& f) { f.operators.push_back({0, {0, 1}, {2}}); }), "has a value already");
+  refused(with([](File& f) { f.operators[0].outputs = {1}; }), "has a value already");
+  refused(with([](File& f) { f.operators[0].outputs = {0}; }), "has a value already");
+  refused(with([](File& f) { f.operators[0].inputs = {2, 1}; }), "nothing has written yet");
+  refused(with([](File& f) { f.operators[0].inputs = {0, 7}; }), "tensor 7");
+  refused(with([](File& f) { f.operators[0].outputs = {-1}; }), "tensor -1");
+  refused(with([](File& f) { f.outputs = {-5}; }), "tensor -5");
+  refused(with([](File& f) { f.inputs = {1}; }), "is a constant");
+  refused(with([](File& f) { f.inputs = {0, 0}; }), "twice");
+  refused(with([](File& f) { f.operators.clear(); }), "never written");
+}
+
+// Every truncation of a file, and every byte of it changed in turn: read or refused, never worse.
+TEST(Tflite, DamagedFiles) {
+  const std::string good = File().bytes();
+  int refusals = 0;
+  const auto survive = [&](const std::string& b) {
+    try {
+      parse_tflite(b);
+    } catch (const Error& e) {
+      EXPECT_TRUE(e.code() == Exit::bad_input || e.code() == Exit::limit) << e.full();
+      ++refusals;
+    }
+  };
+  for (std::size_t n = 0; n < good.size(); ++n) survive(good.substr(0, n));
+  EXPECT_GE(refusals, static_cast<int>(good.size()) - 8);  // padding at the end says nothing
+  for (std::size_t i = 0; i < good.size(); ++i)
+    for (unsigned char v : {0x00, 0x01, 0x7f, 0x80, 0xff}) {
+      std::string b = good;
+      b[i] = static_cast<char>(v);
+      survive(b);
+    }
+}
+
+// Many references to one table: the budget counts each.
+TEST(Tflite, ManyReferencesToOneTable) {
+  Limits small;
+  small.memory_bytes = 1 << 16;
+  File f;
+  for (int i = 0; i < 2000; ++i) f.tensors.push_back({"t", {1}});
+  const std::string bytes = f.bytes();
+  EXPECT_NO_THROW(parse_tflite(bytes));
+  try {
+    parse_tflite(bytes, small);
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), Exit::limit);
+  }
+}
+
+}  // namespace
+}  // namespace tandem::ir
