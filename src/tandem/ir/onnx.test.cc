@@ -170,7 +170,6 @@ TEST(onnx, inconsistent_files_name_the_place) {
   EXPECT_HAS(refusal(model(x + node("Relu", {"x"}, {"y\x1b[31m"}) + output("y\x1b[31m"))), "control characters");
   EXPECT_HAS(refusal(model(x + node("Relu", {"x"}, {std::string(5000, 'y')}))), "at most 4096 bytes");
   EXPECT_HAS(refusal(model(x + relu + y, 99)), "opset 99");
-  EXPECT_HAS(refusal(model(x + node("Trunc", {"x"}, {"y"}, "", "t", "qonnx.custom_op.general") + y)), "node 't' (Trunc)");
   EXPECT_HAS(refusal(model(x + msg(5, tensor("w", {1}, raw({1}))) + msg(5, tensor("w", {1}, raw({1}))) + relu + y)), "two initialisers");
   EXPECT_HAS(refusal(model(x + input("w", {7}) + msg(5, tensor("w", {1}, raw({1}))) + relu + y)), "as the graph declares it");
   EXPECT_HAS(refusal(model(msg(11, msg(1, "s") + msg(2, msg(4, ""))) + relu + y)), "no tensor");
@@ -449,10 +448,99 @@ TEST(onnx, qonnx_domains_and_multithreshold) {
   const std::vector<Tensor> y = evaluate_float(g, {Tensor::of<float>({1, 2}, std::vector<float>{0, 3})});
   EXPECT_EQ(y[0].at(0), 0.5 * (2 - 4));
   EXPECT_EQ(y[0].at(1), 0.5 * (2 - 4));
-  // A bias that is no whole number of steps has no Threshold: kept, and refused by name when it is used.
-  g = mt(float_attr("out_bias", -1) + float_attr("out_scale", 2));
-  EXPECT_EQ(g.nodes[0].op, "MultiThreshold");
-  EXPECT_THROW(verify(g), Error);
+  // A bias that is no whole number of steps is added behind it; a scale that is not positive is multiplied.
+  const auto computes = [&](Graph h, const std::vector<std::string>& ops, const Tensor& x, const std::vector<double>& want) {
+    std::vector<std::string> have;
+    for (const Node& n : h.nodes) have.push_back(n.op);
+    EXPECT_EQ(have, ops);
+    verify(h);
+    EXPECT_EQ(first_difference(h, parse_onnx(onnx_bytes(h))), "");
+    infer_shapes(h);
+    const Tensor t = evaluate_float(h, {x})[0];
+    ASSERT_EQ(t.size(), static_cast<std::int64_t>(want.size()));
+    for (std::size_t k = 0; k < want.size(); ++k) EXPECT_EQ(t.at(static_cast<std::int64_t>(k)), want[k]) << k;
+  };
+  const Tensor x = Tensor::of<float>({1, 2}, std::vector<float>{0, 3});  // two steps reached in both channels
+  computes(mt(float_attr("out_bias", -1) + float_attr("out_scale", 2)), {"Threshold", "Add"}, x, {3, 3});
+  computes(mt(float_attr("out_bias", 1) + float_attr("out_scale", -2)), {"Threshold", "Mul", "Add"}, x, {-3, -3});
+  // Channels last: moved to the second axis and back. Unsorted steps count the same.
+  const std::string nhwc = input("x", {1, 1, 2, 2}) + msg(5, tensor("t", {2, 2}, raw({1, 0, 20, 10}))) +
+                           node("MultiThreshold", {"x", "t"}, {"y"}, string_attr("out_dtype", "INT2") + string_attr("data_layout", "NHWC"), "q", "finn.custom_op.general") + output("y");
+  computes(parse_onnx(model(nhwc)), {"Transpose", "Threshold", "Transpose"}, Tensor::of<float>({1, 1, 2, 2}, std::vector<float>{0, 10, 1, 20}), {1, 1, 2, 2});
+  EXPECT_HAS(refusal(model(steps + node("MultiThreshold", {"x", "t"}, {"y"}, int_attr("odd", 1), "q", "finn.custom_op.general") + output("y"))), "unknown attribute 'odd'");
+}
+
+TEST(onnx, finn_layers_become_what_they_compute) {
+  const std::string w = input("x", {1, 3}) + msg(5, tensor("w", {3, 2}, raw({1, 0, 0, 1, 1, 1}))) + msg(5, tensor("t", {2, 2}, raw({1, 2, 0, 5})));
+  const auto run = [&](const std::string& op, const std::string& attrs, bool steps, const std::vector<float>& x) {
+    Graph g = parse_onnx(model(w + node(op, steps ? std::vector<std::string>{"x", "w", "t"} : std::vector<std::string>{"x", "w"}, {"y"}, attrs, "m", "finn.custom_op.fpgadataflow") + output("y")));
+    verify(g);
+    infer_shapes(g);
+    return evaluate_float(g, {floats({1, 3}, x)})[0];
+  };
+  EXPECT_TRUE(run("MVAU_hls", int_attr("noActivation", 1), false, {1, 2, 3}).same(floats({1, 2}, {4, 5})));
+  EXPECT_TRUE(run("MatrixVectorActivation", int_attr("ActVal", -1), true, {1, 2, 3}).same(floats({1, 2}, {1, 1})));          // 4 >= 1, 2; 5 >= 0, 5
+  EXPECT_TRUE(run("StreamingFCLayer_Batch", string_attr("outputDataType", "BIPOLAR"), true, {1, 2, -3}).same(floats({1, 2}, {-1, -1})));
+  EXPECT_TRUE(run("MVAU_rtl", int_attr("binaryXnorMode", 1) + int_attr("noActivation", 1), false, {1, 0, 1}).same(floats({1, 2}, {3, 1})));  // equal bits: 1,0,1 with 1,0,1 and 0,1,1
+  EXPECT_HAS(refusal(model(input("x", {1, 3}) + input("w", {3, 2}) + node("MVAU_hls", {"x", "w"}, {"y"}, "", "m", "finn.custom_op.fpgadataflow") + output("y"))), "without constant weights");
+}
+
+TEST(onnx, channels_last_is_transposed_around) {
+  // y[h, w, o] = sum x[h+i, w+j, c] * k[o, i, j, c], by hand.
+  std::vector<float> x, k;
+  Rng rng(5, "channels last");
+  for (int i = 0; i < 4 * 4 * 2; ++i) x.push_back(static_cast<float>(rng.range(-4, 4)));
+  for (int i = 0; i < 3 * 2 * 2 * 2; ++i) k.push_back(static_cast<float>(rng.range(-4, 4)));
+  for (const bool quantised : {false, true}) {
+    std::string nodes = msg(5, tensor("k", {3, 2, 2, 2}, raw(k)));
+    if (quantised)
+      nodes += msg(5, tensor("s", {}, raw({1}))) + msg(5, tensor("z", {}, raw({0}))) + msg(5, tensor("b", {}, raw({5}))) + node("Quant", {"k", "s", "z", "b"}, {"q"}, "", "quant", "onnx.brevitas");
+    Graph g = parse_onnx(model(input("x", {1, 4, 4, 2}) + nodes + node("Conv", {"x", quantised ? "q" : "k"}, {"y"}, ints_attr("kernel_shape", {2, 2}), "c", "qonnx.custom_op.channels_last") + output("y")));
+    EXPECT_EQ(g.nodes.size(), quantised ? 4u : 3u);  // the weights are transposed where they are stored
+    verify(g);
+    infer_shapes(g);
+    const Tensor y = evaluate_float(g, {floats({1, 4, 4, 2}, x)})[0];
+    ASSERT_EQ(to_string(y.shape()), "[1, 3, 3, 3]");
+    for (int h = 0; h < 3; ++h)
+      for (int w = 0; w < 3; ++w)
+        for (int o = 0; o < 3; ++o) {
+          float want = 0;
+          for (int i = 0; i < 2; ++i)
+            for (int j = 0; j < 2; ++j)
+              for (int c = 0; c < 2; ++c) want += x[static_cast<std::size_t>(((h + i) * 4 + w + j) * 2 + c)] * k[static_cast<std::size_t>(((o * 2 + i) * 2 + j) * 2 + c)];
+          EXPECT_EQ(y.at((h * 3 + w) * 3 + o), want);
+        }
+  }
+  Graph g = parse_onnx(model(input("x", {1, 2, 2, 3}) + node("MaxPoolNHWC", {"x"}, {"y"}, ints_attr("kernel_shape", {2, 2}), "p", "qonnx.custom_op.general") + output("y")));
+  infer_shapes(g);
+  EXPECT_TRUE(evaluate_float(g, {floats({1, 2, 2, 3}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 0, 0})})[0].same(floats({1, 1, 1, 3}, {7, 8, 9})));
+}
+
+TEST(onnx, small_floats_and_truncation) {
+  const auto scalar = [](const std::string& name, float v) { return msg(5, tensor(name, {}, raw({v}))); };
+  const auto run = [&](const std::string& params, const std::string& n, const std::vector<float>& x) {
+    Graph g = parse_onnx(model(input("x", {static_cast<std::int64_t>(x.size())}) + params + n + output("y")));
+    verify(g);
+    EXPECT_EQ(first_difference(g, parse_onnx(onnx_bytes(g))), "");
+    infer_shapes(g);
+    return evaluate_float(g, {floats({static_cast<std::int64_t>(x.size())}, x)})[0];
+  };
+  // E4M3, bias 7: step 2^-9 below 2^-6, largest 480, here cut to 448. Halves go to the even code.
+  const std::string e4m3 = scalar("s", 1) + scalar("e", 4) + scalar("m", 3) + scalar("b", 7) + scalar("most", 448);
+  const auto fp8 = [&](const std::string& attrs, const std::vector<float>& x) { return run(e4m3, node("FloatQuant", {"x", "s", "e", "m", "b", "most"}, {"y"}, attrs, "f", "onnx.brevitas"), x); };
+  EXPECT_TRUE(fp8(string_attr("rounding_mode", "round"), {1.0625f, 1.1875f, 500, -1e9f, 0, 0.0009765625f, 0.0029296875f, 17}).same(floats({8}, {1, 1.25f, 448, -448, 0, 0, 0.00390625f, 16})));
+  EXPECT_TRUE(fp8(string_attr("rounding_mode", "ceil"), {1.0625f, -1.0625f}).same(floats({2}, {1.125f, -1})));
+  const Tensor inf = fp8(int_attr("saturation", 0) + int_attr("has_inf", 1), {500, -500, 448});
+  EXPECT_EQ(inf.at(0), INFINITY);
+  EXPECT_EQ(inf.at(1), -INFINITY);
+  EXPECT_EQ(inf.at(2), 448);
+  EXPECT_TRUE(std::isnan(fp8(int_attr("saturation", 0) + int_attr("has_nan", 1), {500}).at(0)));
+  EXPECT_THROW(fp8(int_attr("saturation", 0), {1}), Error);
+  // Trunc from 8 to 4 bits of 0.25 steps, rounding down: 9.9 is code 40, 40 / 16 is 2.5.
+  const std::string five = scalar("s", 0.25f) + scalar("z", 0) + scalar("i", 8) + scalar("o", 4);
+  EXPECT_TRUE(run(five, node("Trunc", {"x", "s", "z", "i", "o"}, {"y"}, string_attr("rounding_mode", "floor"), "t", "qonnx.custom_op.general"), {9.9f, -9.9f, 12}).same(floats({3}, {0.5f, -0.75f, 0.75f})));
+  const std::string six = five + scalar("os", 4);
+  EXPECT_TRUE(run(six, node("Trunc", {"x", "s", "z", "i", "os", "o"}, {"y"}, string_attr("rounding_mode", "FLOOR"), "t", "qonnx.custom_op.general"), {9.9f, -9.9f, 100}).same(floats({3}, {8, -12, 28})));
 }
 
 TEST(onnx, external_data_stays_in_its_folder) {

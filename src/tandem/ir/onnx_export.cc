@@ -161,9 +161,11 @@ struct Writer {
   }
 };
 
-void domains_of(const Graph& g, std::set<std::string>& to) {
+// Domains and their versions.
+void domains_of(const Graph& g, std::map<std::string, int>& to) {
   for (const Node& n : g.nodes) {
-    if (!n.domain.empty()) to.insert(n.domain);
+    if (!n.domain.empty()) to.emplace(n.domain, 1);
+    if (n.domain == kQonnx && n.op == "Trunc" && n.inputs.size() > 5) to[n.domain] = 2;
     for (const auto& [k, a] : n.attrs)
       if (const auto* sub = std::get_if<GraphPtr>(&a)) domains_of(**sub, to);
   }
@@ -182,12 +184,12 @@ std::string onnx_bytes(const Graph& g, int opset) {
   auto* standard = m.add_opset_import();
   standard->set_domain("");
   standard->set_version(opset);
-  std::set<std::string> domains;
+  std::map<std::string, int> domains;
   domains_of(g, domains);
-  for (const std::string& d : domains) {
+  for (const auto& [d, version] : domains) {
     auto* o = m.add_opset_import();
     o->set_domain(d);
-    o->set_version(1);
+    o->set_version(version);
   }
   for (const auto& [k, v] : g.metadata) {
     auto* e = m.add_metadata_props();

@@ -6,30 +6,12 @@
 namespace tandem::ir::onnx_file {
 namespace {
 
-struct Forms {
-  Graph& g;
+struct Forms : Fresh {
   const std::int64_t written;
   const NodeOpsets& own;
   std::int64_t opset = written;  // of the node at hand
-  std::unordered_set<std::string> names, node_names;
 
-  Forms(Graph& graph, std::int64_t opset_of_file, const NodeOpsets& of_nodes) : g(graph), written(opset_of_file), own(of_nodes) {
-    for (const Value& v : g.values) names.insert(v.name);
-    for (const Node& n : g.nodes) node_names.insert(n.name);
-  }
-
-  ValueId value(const std::string& base) {
-    std::string s = base;
-    for (std::int64_t k = 1; !names.insert(s).second; ++k) s = fmt::format("{}_{}", base, k);
-    g.values.push_back({std::move(s), {}, {}});
-    return static_cast<ValueId>(g.values.size() - 1);
-  }
-  ValueId constant(const std::string& base, Tensor t) {
-    const ValueId v = value(base);
-    g.values[static_cast<std::size_t>(v)].type = TensorType{t.dtype(), dims_of(t.shape())};
-    g.initialisers.emplace(v, std::move(t));
-    return v;
-  }
+  Forms(Graph& graph, std::int64_t opset_of_file, const NodeOpsets& of_nodes) : Fresh(graph), written(opset_of_file), own(of_nodes) {}
 
   void drop_unused_outputs(Node& n, const UseMap& uses) {
     while (n.outputs.size() > 1) {
@@ -39,33 +21,15 @@ struct Forms {
     }
   }
   ValueId ints_input(Node& n, std::string_view attr) {
-    const ValueId v = [&] {
-      const std::vector<std::int64_t> x = n.attr_ints(attr, {});
-      const std::string base = n.name.empty() ? g.values[static_cast<std::size_t>(n.outputs[0])].name : n.name;
-      return constant(fmt::format("{}_{}", base, attr), Tensor::of<std::int64_t>({static_cast<std::int64_t>(x.size())}, x));
-    }();
+    const std::vector<std::int64_t> x = n.attr_ints(attr, {});
+    const ValueId v = constant(fmt::format("{}_{}", base(n), attr), Tensor::of<std::int64_t>({static_cast<std::int64_t>(x.size())}, x));
     n.attrs.erase(std::string(attr));
     return v;
   }
   ValueId float_input(Node& n, std::string_view attr) {
-    const std::string base = n.name.empty() ? g.values[static_cast<std::size_t>(n.outputs[0])].name : n.name;
-    const ValueId v = constant(fmt::format("{}_{}", base, attr), Tensor::scalar(static_cast<float>(n.attr_float(attr, 0))));
+    const ValueId v = constant(fmt::format("{}_{}", base(n), attr), Tensor::scalar(static_cast<float>(n.attr_float(attr, 0))));
     n.attrs.erase(std::string(attr));
     return v;
-  }
-
-  void threshold(Node& n) {
-    const Tensor* t = n.inputs.size() == 2 ? g.constant(n.inputs[1]) : nullptr;
-    const double scale = n.attr_float("out_scale", 1), bias = n.attr_float("out_bias", 0);
-    const double base = scale != 0 ? bias / scale : 0.5;
-    const std::string layout = n.attr_string("data_layout", "NCHW");
-    if (!t || t->rank() != 2 || !(scale > 0) || base != std::floor(base) || std::abs(base) > 1e9) return;
-    if (layout != "NCHW" && layout != "NC" && t->shape()[0] != 1) return;
-    for (const auto& [k, a] : n.attrs)
-      if (k != "out_scale" && k != "out_bias" && k != "data_layout" && k != "out_dtype") return;
-    n.op = "Threshold";
-    n.domain = "tandem";
-    n.attrs = {{"scale", scale}, {"base", static_cast<std::int64_t>(base)}};
   }
 
   // Scan of opset 8 ran over axis 1 for each element of axis 0: a Scan over the batch whose body is the Scan of today.
@@ -108,7 +72,6 @@ struct Forms {
     for (std::size_t k = 0; k < g.nodes.size(); ++k) {
       Node& n = g.nodes[k];
       opset = opset_of(n);
-      if (n.domain == kQonnx && n.op == "MultiThreshold") threshold(n);
       if (!n.domain.empty()) continue;
       if (n.op == "Scan" && opset < 9) {
         scan_over_batch(n);
@@ -228,40 +191,53 @@ struct Forms {
         nodes.push_back(std::move(n));
         continue;
       }
-      const std::string base = n.name.empty() ? g.values[static_cast<std::size_t>(y)].name : n.name;
-      const auto fresh = [&](const char* suffix, DType t) {
-        const ValueId v = value(base + suffix);
-        g.values[static_cast<std::size_t>(v)].type.dtype = t;
-        return v;
-      };
-      const auto make = [&](const char* op, std::vector<ValueId> in, ValueId out, const char* suffix) {
-        Node m;
-        m.op = op;
-        m.inputs = std::move(in);
-        m.outputs = {out};
-        if (!n.name.empty()) {
-          m.name = n.name + suffix;
-          for (int k = 1; !node_names.insert(m.name).second; ++k) m.name = fmt::format("{}{}_{}", n.name, suffix, k);
-        }
-        return m;
-      };
       const DType dtype = g.values[static_cast<std::size_t>(y)].type.dtype;
-      const ValueId shape = fresh("_shape", DType::i64), flat = fresh("_flat", dtype), soft = fresh("_rows", dtype);
-      nodes.push_back(make("Shape", {x}, shape, "_shape"));
-      nodes.push_back(make("Flatten", {x}, flat, "_flat"));
-      nodes.back().attrs["axis"] = axis;
+      const ValueId shape = value(base(n) + "_shape", DType::i64), flat = value(base(n) + "_flat", dtype), soft = value(base(n) + "_rows", dtype);
+      const Node old = n;
+      nodes.push_back(part(old, "Shape", {x}, shape, "_shape"));
+      nodes.push_back(part(old, "Flatten", {x}, flat, "_flat", {{"axis", axis}}));
       Node s = std::move(n);
       s.inputs = {flat};
       s.outputs = {soft};
       s.attrs["axis"] = std::int64_t{-1};
       nodes.push_back(std::move(s));
-      nodes.push_back(make("Reshape", {soft, shape}, y, "_back"));
+      nodes.push_back(part(old, "Reshape", {soft, shape}, y, "_back"));
     }
     g.nodes = std::move(nodes);
   }
 };
 
 }  // namespace
+
+Fresh::Fresh(Graph& graph) : g(graph) {
+  for (const Value& v : g.values) names.insert(v.name);
+  for (const Node& n : g.nodes) node_names.insert(n.name);
+}
+ValueId Fresh::value(const std::string& base, DType t) {
+  std::string s = base;
+  for (std::int64_t k = 1; !names.insert(s).second; ++k) s = fmt::format("{}_{}", base, k);
+  g.values.push_back({std::move(s), {t, std::nullopt}, {}});
+  return static_cast<ValueId>(g.values.size() - 1);
+}
+ValueId Fresh::constant(const std::string& base, Tensor t) {
+  const ValueId v = value(base);
+  g.values[static_cast<std::size_t>(v)].type = TensorType{t.dtype(), dims_of(t.shape())};
+  g.initialisers.emplace(v, std::move(t));
+  return v;
+}
+std::string Fresh::base(const Node& n) const { return n.name.empty() ? g.values[static_cast<std::size_t>(n.outputs[0])].name : n.name; }
+Node Fresh::part(const Node& n, const char* op, std::vector<ValueId> in, ValueId out, const char* suffix, std::map<std::string, Attribute> attrs) {
+  Node m;
+  m.op = op;
+  m.inputs = std::move(in);
+  m.outputs = {out};
+  m.attrs = std::move(attrs);
+  if (n.name.empty()) return m;
+  m.name = n.name + suffix;
+  if (*suffix)
+    for (int k = 1; !node_names.insert(m.name).second; ++k) m.name = fmt::format("{}{}_{}", n.name, suffix, k);
+  return m;
+}
 
 void to_form_17(Graph& g, std::int64_t opset, const NodeOpsets& own) { Forms(g, opset, own).normalise(); }
 

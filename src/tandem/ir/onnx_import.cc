@@ -157,9 +157,6 @@ struct Reader {
     n.domain = checked_name(p.domain(), "domain", limits);
     if (n.op.empty()) throw bad_input("a node names no operator").at(where);
     if (n.domain == "ai.onnx") n.domain.clear();
-    if (n.domain == "onnx.brevitas" || n.domain == "finn.custom_op.general") n.domain = kQonnx;
-    if (n.domain == kQonnx && n.op == "Trunc")
-      throw bad_input("Trunc is not supported: it rounds twice").at(where).expected("one rounding per quantiser").fix("replace it by a Quant");
     n.name = checked_name(p.name(), "name", limits);
     if (!n.name.empty() && !node_names.insert(n.name).second) {  // names of nodes are for people: made unique
       std::int64_t k = 1;
@@ -289,6 +286,7 @@ struct Reader {
               .at(g.describe(n))
               .expected("a graph input, an initialiser or the output of a node");
     sort_nodes(g);
+    from_qonnx(g);
     to_form_17(g, file.opset, file.opsets);
   }
 };

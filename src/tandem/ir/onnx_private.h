@@ -35,6 +35,23 @@ using NodeOpsets = std::unordered_map<std::string, std::int64_t>;
 // onnx_functions.cc
 void inline_functions(onnx::ModelProto& m, std::int64_t opset, const Limits& limits, NodeOpsets& opsets);
 
+// Adds to a graph under names that are free.
+struct Fresh {
+  Graph& g;
+  std::unordered_set<std::string> names, node_names;
+
+  explicit Fresh(Graph& graph);
+  ValueId value(const std::string& base, DType t = DType::f32);
+  ValueId constant(const std::string& base, Tensor t);
+  // What the parts of a node are called after.
+  std::string base(const Node& n) const;
+  // A node of the standard operators that stands, with others, for `n`; "" as suffix: it takes the name of n.
+  Node part(const Node& n, const char* op, std::vector<ValueId> in, ValueId out, const char* suffix, std::map<std::string, Attribute> attrs = {});
+};
+
+// onnx_qonnx.cc: the nodes of QONNX and FINN as ours, or as ONNX's.
+void from_qonnx(Graph& g);
+
 // onnx_forms.cc: brings the nodes of a graph written in `opset` to the form of opset 17.
 void to_form_17(Graph& g, std::int64_t opset, const NodeOpsets& own = {});
 

@@ -140,5 +140,6 @@ std::span<const OpDef> signal_ops();
 std::span<const OpDef> algebra_ops();
 std::span<const OpDef> control_ops();
 std::span<const OpDef> tflite_ops();
+std::span<const OpDef> open_quant_ops();
 
 }  // namespace tandem::ir

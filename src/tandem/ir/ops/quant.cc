@@ -1,6 +1,6 @@
 // Quantisers: Quant and BipolarQuant (QONNX), Threshold. The only places where a number is rounded.
 #include "tandem/ir/ops/adjoints.h"
-#include "tandem/ir/ops/common.h"
+#include "tandem/ir/ops/kit.h"
 
 namespace tandem::ir {
 namespace {
@@ -42,6 +42,22 @@ void infer_quant(InferContext& c) {
     }
 }
 
+double rounded(double r, Rounding mode) {
+  const double fl = std::floor(r);
+  switch (mode) {
+    case Rounding::half_even: return std::nearbyint(r);
+    case Rounding::half_up: return std::floor(r + 0.5);
+    case Rounding::half_down: return std::ceil(r - 0.5);
+    case Rounding::half_away: return std::round(r);
+    case Rounding::half_zero: return r - fl == 0.5 ? std::trunc(r) : std::round(r);
+    case Rounding::floor: return fl;
+    case Rounding::ceil: return std::ceil(r);
+    case Rounding::to_zero: return std::trunc(r);
+    case Rounding::away: return r < 0 ? fl : std::ceil(r);
+  }
+  return r;
+}
+
 struct QuantEval {
   // As float runtimes do it: f32 at every operation.
   static void run_double(EvalArgs<double>& e) {
@@ -62,18 +78,7 @@ struct QuantEval {
         continue;
       }
       float q = std::clamp(v / f[g].scale + f[g].zero, f[g].lo, f[g].hi);
-      double r = q, fl = std::floor(r), frac = r - fl;
-      switch (s.casts[g].rounding) {
-        case Rounding::half_even: r = std::nearbyint(r); break;
-        case Rounding::half_up: r = std::floor(r + 0.5); break;
-        case Rounding::half_down: r = std::ceil(r - 0.5); break;
-        case Rounding::half_away: r = std::round(r); break;
-        case Rounding::half_zero: r = frac == 0.5 ? std::trunc(r) : std::round(r); break;
-        case Rounding::floor: r = fl; break;
-        case Rounding::ceil: r = std::ceil(r); break;
-        case Rounding::to_zero: r = std::trunc(r); break;
-        case Rounding::away: r = r < 0 ? fl : std::ceil(r); break;
-      }
+      const double r = rounded(q, s.casts[g].rounding);
       y.v[i] = (static_cast<float>(r) - f[g].zero) * f[g].scale;
     }
     e.out[0] = std::move(y);
@@ -113,6 +118,98 @@ struct ThresholdEval {
     e.out[0] = std::move(y);
   }
 };
+
+// ---- quantisers without codes of one step ----
+Rounding rounding_of(const Node& n, std::string_view fallback) { return parse_rounding(n.attr_string("rounding_mode", fallback)); }
+void infer_like_first(InferContext& c) {
+  c.out = {*c.in[0]};
+  if (c.in.size() > 1 && c.in[1] && c.in[1]->dims && c.in[0]->dims && broadcast_dims(c, *c.in[0]->dims, *c.in[1]->dims).size() != c.in[0]->dims->size())
+    c.fail("the scale has more axes than the input");
+}
+double one_number(const EvalArgs<double>& e, std::size_t i, std::string_view what) {
+  if (e.in[i]->v.size() != 1) throw node_error(e.graph, e.node, fmt::format("{} numbers as {}", e.in[i]->v.size(), what)).expected("one");
+  return e.in[i]->v[0];
+}
+double whole_number(const EvalArgs<double>& e, std::size_t i, std::string_view what, double least, double most) {
+  const double v = one_number(e, i, what);
+  if (v != std::floor(v) || !(v >= least && v <= most)) throw node_error(e.graph, e.node, fmt::format("{} is {}", what, v)).expected(fmt::format("a whole number from {} to {}", least, most));
+  return v;
+}
+
+// f32 at every operation, as float runtimes compute it; the exponent is that of the exact quotient.
+void float_quant_eval(EvalArgs<double>& e) {
+  const Array<double>&x = *e.in[0], &scale = *e.in[1];
+  const int exponent = static_cast<int>(whole_number(e, 2, "exponent_bitwidth", 1, 8)), mantissa = static_cast<int>(whole_number(e, 3, "mantissa_bitwidth", 0, 23));
+  const int bias = has(e, 4) ? static_cast<int>(whole_number(e, 4, "exponent_bias", -256, 256)) : (1 << (exponent - 1)) - 1;
+  double most = std::ldexp(2 - std::ldexp(1, -mantissa), (1 << exponent) - 1 - bias);
+  if (has(e, 5)) most = std::min(most, one_number(e, 5, "max_val"));
+  const Rounding mode = rounding_of(e.node, "ROUND");
+  const bool saturate = e.node.attr_int("saturation", 1) != 0, inf = e.node.attr_int("has_inf", 0) != 0, nan = e.node.attr_int("has_nan", 0) != 0;
+  if (!saturate && !inf && !nan) throw node_error(e.graph, e.node, "values beyond the largest neither saturate nor become infinities or NaN").expected("saturation, has_inf or has_nan");
+  const Broadcaster at(scale.shape, x.shape);
+  Array<double> y(x.shape);
+  for (std::size_t i = 0; i < x.v.size(); ++i) {
+    const auto s = static_cast<float>(scale.v[static_cast<std::size_t>(at(static_cast<std::int64_t>(i)))]);
+    const float v = static_cast<float>(x.v[i]) / s;
+    double q = v;
+    if (std::isfinite(v)) {
+      int power = 0;
+      std::frexp(v == 0 ? std::numeric_limits<float>::min() : v, &power);  // |v| in [2^(power-1), 2^power)
+      const int step = std::max(power - 1 - mantissa, 1 - bias - mantissa);
+      q = std::ldexp(rounded(std::ldexp(v, -step), mode), step);
+    }
+    const bool above = q > most, below = q < -most;
+    if (above || below) {
+      const double limit = above ? most : -most;
+      q = saturate ? limit : inf ? std::copysign(std::numeric_limits<double>::infinity(), limit) : std::numeric_limits<double>::quiet_NaN();
+    }
+    y.v[i] = static_cast<float>(q) * s;
+  }
+  e.out[0] = std::move(y);
+}
+
+// Two forms: (X, scale, zeropt, in_bits, out_bits) and (X, scale, zeropt, in_bits, out_scale, out_bits), which also clamps.
+void trunc_eval(EvalArgs<double>& e) {
+  const Array<double>&x = *e.in[0], &scale = *e.in[1], &zero = *e.in[2];
+  const bool clamps = e.in.size() > 5 && e.in[5];
+  const double in_bits = whole_number(e, 3, "the bit width of the input", 1, 64), out_bits = whole_number(e, clamps ? 5 : 4, "the bit width of the output", 1, 32);
+  if (!clamps && out_bits > in_bits) throw node_error(e.graph, e.node, fmt::format("from {} bits to {}", in_bits, out_bits)).expected("no more bits than before");
+  const Rounding mode = rounding_of(e.node, "FLOOR");
+  const Cast c = int_cast(static_cast<int>(out_bits), e.node.attr_int("signed", 1) != 0, e.node.attr_int("narrow", 0) != 0);
+  const Broadcaster at(scale.shape, x.shape), zero_at(zero.shape, x.shape), out_at(clamps ? e.in[4]->shape : Shape{}, x.shape);
+  Array<double> y(x.shape);
+  for (std::size_t i = 0; i < x.v.size(); ++i) {
+    const auto k = static_cast<std::int64_t>(i);
+    const auto s = static_cast<float>(scale.v[static_cast<std::size_t>(at(k))]), z = static_cast<float>(zero.v[static_cast<std::size_t>(zero_at(k))]);
+    auto v = static_cast<float>(std::nearbyint(static_cast<float>(x.v[i]) / s + z));
+    if (!clamps) {
+      v = static_cast<float>(rounded(std::ldexp(v, static_cast<int>(out_bits - in_bits)), mode));
+      y.v[i] = (v - z) * s;
+      continue;
+    }
+    const auto out_scale = static_cast<float>(e.in[4]->v[static_cast<std::size_t>(out_at(k))]);
+    const auto step = static_cast<float>(std::exp2(std::nearbyint(std::log2(out_scale / s))));
+    v = std::clamp(v / step, static_cast<float>(c.kmin), static_cast<float>(c.kmax));
+    y.v[i] = (static_cast<float>(rounded(v, mode)) - z / step) * out_scale;
+  }
+  e.out[0] = std::move(y);
+}
+
+void sample_float_quant(const OpDef& op, Sample& s) {
+  const Shape x = s.shape();
+  const std::int64_t e = s.r.range(2, 5), m = s.r.range(0, 4);
+  const double bias = static_cast<double>((1 << (e - 1)) - 1);
+  const ValueId v = s.input(x, -8, 8);
+  s.node(op, {v, s.scalar(s.r.chance(0.5) ? 1 : 0.25), s.scalar(static_cast<double>(e)), s.scalar(static_cast<double>(m)), s.r.chance(0.5) ? s.scalar(bias) : kNone, s.r.chance(0.5) ? s.scalar(3) : kNone},
+         {{"rounding_mode", std::string(s.r.chance(0.5) ? "ROUND" : "FLOOR")}});
+  while (s.g.nodes.back().inputs.back() == kNone) s.g.nodes.back().inputs.pop_back();
+}
+void sample_trunc(const OpDef& op, Sample& s) {
+  const ValueId x = s.input(s.shape(), -8, 8), scale = s.scalar(0.25), zero = s.scalar(0), bits = s.scalar(8);
+  const std::map<std::string, Attribute> attrs{{"rounding_mode", std::string(s.r.chance(0.5) ? "FLOOR" : "ROUND")}};
+  if (s.r.chance(0.5)) s.node(op, {x, scale, zero, bits, s.scalar(static_cast<double>(s.r.range(2, 8)))}, attrs);
+  else s.node(op, {x, scale, zero, bits, s.scalar(1), s.scalar(static_cast<double>(s.r.range(2, 6)))}, attrs);
+}
 
 }  // namespace
 
@@ -233,5 +330,27 @@ const OpDef kThreshold{
     .inputs = {{"X", "[batch, channels, ...]"}, {"T", "[channels or 1, levels - 1], constant"}}, .outputs = {{"Y", "shape of X"}},
     .attributes = {{"scale", AttrType::real, "1.0", "of the output codes"}, {"base", AttrType::integer, "0", "code below the first threshold"}},
     .closure = Closure::quantiser, .infer = infer_threshold, .eval = both<ThresholdEval>(), .einsum = elementwise_einsum};
+
+std::span<const OpDef> open_quant_ops() {
+  static const OpDef ops[] = {
+      {.domain = "qonnx.custom_op.general", .name = "FloatQuant", .summary = "Quantiser to a small float format.",
+       .doc = "v = X / scale; u = 2^max(floor(log2 |v|) - mantissa_bitwidth, 1 - exponent_bias - mantissa_bitwidth); Y = scale * clip(u * round(v / u), -max, max), max the smaller of max_val and the format's largest number.",
+       .source = "QONNX FloatQuant",
+       .inputs = {{"X", "any shape"}, {"scale", "positive, broadcasts to X"}, {"exponent_bitwidth", "scalar"}, {"mantissa_bitwidth", "scalar"}, {"exponent_bias", "scalar; absent: 2^(exponent_bitwidth - 1) - 1", true}, {"max_val", "scalar", true}},
+       .outputs = {{"Y", "shape of X"}},
+       .attributes = {{"rounding_mode", AttrType::string, "ROUND", "as of Quant"}, {"has_inf", AttrType::integer, "0", "without saturation: what is too large becomes infinite"},
+                      {"has_nan", AttrType::integer, "0", "without saturation: what is too large becomes NaN"}, {"has_subnormal", AttrType::integer, "0", "of the format; the result does not depend on it"},
+                      {"saturation", AttrType::integer, "1", "what is too large becomes the largest number"}, {"signed", AttrType::integer, "1", "of the format; the result does not depend on it"}},
+       .closure = Closure::open, .infer = infer_like_first, .eval = {&float_quant_eval, nullptr}, .sample = sample_float_quant},
+      {.domain = "qonnx.custom_op.general", .name = "Trunc", .summary = "Rounds to a grid, then drops low bits.",
+       .doc = "n = round_half_even(X / scale + zeropt). Five inputs: Y = scale * (round(n / 2^(in_bits - out_bits)) - zeropt). Six: t = the power of two nearest to out_scale / scale; Y = out_scale * (round(clip(n / t, out_bits)) - zeropt / t).",
+       .source = "QONNX Trunc, versions 1 and 2",
+       .inputs = {{"X", "any shape"}, {"scale", "positive, broadcasts to X"}, {"zeropt", "broadcasts to X"}, {"in_bits", "scalar"}, {"out_bits or out_scale", "scalar; with six inputs the scale of the output"}, {"out_bits", "scalar", true}},
+       .outputs = {{"Y", "shape of X"}},
+       .attributes = {{"rounding_mode", AttrType::string, "FLOOR", "of the second rounding, as of Quant"}, {"signed", AttrType::integer, "1", "codes of the output (six inputs)"}, {"narrow", AttrType::integer, "0", "codes of the output (six inputs)"}},
+       .closure = Closure::open, .infer = infer_like_first, .eval = {&trunc_eval, nullptr}, .sample = sample_trunc},
+  };
+  return ops;
+}
 
 }  // namespace tandem::ir
