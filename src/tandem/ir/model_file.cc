@@ -6,15 +6,36 @@
 #include "tandem/base/error.h"
 #include "tandem/base/file.h"
 #include "tandem/base/nearest.h"
+#include "tandem/ir/keras.h"
 #include "tandem/ir/llama2.h"
 #include "tandem/ir/onnx.h"
+#include "tandem/ir/tflite.h"
 #include "tandem/tensor/safetensors.h"
 
 namespace tandem::ir {
+namespace {
+
+constexpr std::string_view kHdf5 = "\x89HDF\r\n\x1a\n";
+
+// The first bytes of a regular file and its size; nothing of what is none, which its reader then refuses.
+std::string head_of(const std::filesystem::path& path, std::uint64_t& size) {
+  std::string head(64, '\0');
+  std::error_code ec;
+  if (!std::filesystem::is_regular_file(path, ec)) return "";
+  size = std::filesystem::file_size(path, ec);
+  std::ifstream f(path, std::ios::binary);
+  f.read(head.data(), static_cast<std::streamsize>(head.size()));
+  head.resize(static_cast<std::size_t>(f.gcount()));
+  return head;
+}
+
+}  // namespace
 
 std::string_view to_string(ModelFormat f) {
   switch (f) {
     case ModelFormat::onnx: return "ONNX";
+    case ModelFormat::tflite: return "TFLite";
+    case ModelFormat::keras: return "Keras";
     case ModelFormat::llama2: return "llama2.c";
   }
   return "";
@@ -31,30 +52,33 @@ ModelFormat model_format(std::string_view head, std::uint64_t size) {
       {"\x1f\x8b", "a gzip file", "unpack it first"},
   };
   for (const Refused& r : refused)
-    if (head.starts_with(r.magic)) throw bad_input("this is {}", r.what).expected("ONNX, QONNX, or a llama2.c checkpoint").fix(std::string(r.fix));
+    if (head.starts_with(r.magic)) throw bad_input("this is {}", r.what).expected("ONNX, QONNX, TFLite, Keras (JSON with .h5, or .h5), or a llama2.c checkpoint").fix(std::string(r.fix));
+  if (head.size() >= 8 && head.substr(4, 4) == "TFL3") return ModelFormat::tflite;
+  const std::size_t text = head.find_first_not_of(" \t\r\n");
+  if (head.starts_with(kHdf5) || (text != std::string_view::npos && head[text] == '{')) return ModelFormat::keras;
   if (is_llama2(head, size)) return ModelFormat::llama2;
   return ModelFormat::onnx;
 }
 
 Graph read_model(const std::filesystem::path& path, const ReadModelOptions& o) {
-  char first[64];
-  std::size_t n = 0;
   std::uint64_t size = 0;
-  std::error_code ec;
-  if (std::filesystem::is_regular_file(path, ec)) {
-    size = std::filesystem::file_size(path, ec);
-    std::ifstream f(path, std::ios::binary);
-    f.read(first, sizeof first);
-    n = static_cast<std::size_t>(f.gcount());
-  }
+  const std::string first = head_of(path, size);
   ModelFormat format = ModelFormat::onnx;
   try {
-    format = model_format({first, n}, size);
+    format = model_format(first, size);
   } catch (Error& e) {
     throw e.at(path.string());
   }
-  Graph g = format == ModelFormat::llama2 ? read_llama2(path, {.cache = o.cache}, o.limits) : read_onnx(path, o.limits);
-  if (!o.weights.empty()) set_weights(g, read_arrays(o.weights, o.limits), o.weights.string());
+  std::uint64_t ignored = 0;
+  const bool keras_weights = format == ModelFormat::keras && !o.weights.empty() && head_of(o.weights, ignored).starts_with(kHdf5);
+  Graph g;
+  switch (format) {
+    case ModelFormat::onnx: g = read_onnx(path, o.limits); break;
+    case ModelFormat::tflite: g = read_tflite(path, o.limits); break;
+    case ModelFormat::keras: g = read_keras(path, o.limits, keras_weights ? o.weights : std::filesystem::path()); break;
+    case ModelFormat::llama2: g = read_llama2(path, {.cache = o.cache}, o.limits); break;
+  }
+  if (!o.weights.empty() && !keras_weights) set_weights(g, read_arrays(o.weights, o.limits), o.weights.string());
   return g;
 }
 

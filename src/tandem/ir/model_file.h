@@ -10,14 +10,15 @@
 
 namespace tandem::ir {
 
-enum class ModelFormat { onnx, llama2 };
+enum class ModelFormat { onnx, tflite, keras, llama2 };
 std::string_view to_string(ModelFormat f);
 // The format of a file from its first bytes and its size. Error(bad_input) where it is one that is refused by name (pickles, GGUF, ...).
 ModelFormat model_format(std::string_view head, std::uint64_t size);
 
 struct ReadModelOptions {
   // Where weights come from that the file leaves out or that shall be others: .npz, .npy or .safetensors, whose arrays replace
-  // initialisers, and become them in place of inputs, of the same name. Empty: from the file alone.
+  // initialisers, and become them in place of inputs, of the same name; for a Keras model in JSON the .h5 of its weights. Empty: from the
+  // file alone, or what lies beside it.
   std::filesystem::path weights;
   bool cache = false;  // llama2: with the cache of keys and values as inputs and outputs
   Limits limits;
