@@ -356,7 +356,6 @@ TEST(onnx, bad_functions_are_named) {
   EXPECT_HAS(with(function("f", {"a"}, {"b"}, node("Add", {"a", "ghost"}, {"b"})), call("f", {"x"}, {"y"})), "reads 'ghost'");
   EXPECT_HAS(with(function("f", {"a"}, {"lost"}, node("Relu", {"a"}, {"b"})), call("f", {"x"}, {"y"})), "'lost' of the function 'f' comes from nowhere");
   EXPECT_HAS(with(function("f", {"a"}, {"b"}, node("Relu", {"a"}, {"b"})), call("f", {"x", "x"}, {"y"})), "a call with 2 inputs");
-  EXPECT_HAS(with(function("f", {"a"}, {"b"}, node("Relu", {"a"}, {"b"})), call("f", {"x"}, {"y"}, int_attr("k", 1))), "no attribute 'k'");
   EXPECT_HAS(with(function("f", {"a"}, {"b"}, node("Relu", {"a"}, {"b"})) + function("f", {"a"}, {"b"}, node("Neg", {"a"}, {"b"})), call("f", {"x"}, {"y"})), "two functions are called 'f'");
   // 2^20 nodes from twenty functions: counted while they are inlined.
   std::string bomb = function("f0", {"a"}, {"b"}, node("Neg", {"a"}, {"b"}));

@@ -121,9 +121,6 @@ struct Inliner {
     if (stack.size() >= kMostNested) throw bad_input("functions call each other more than {} deep", kMostNested).at(where);
     if (n.input_size() > f.proto->input_size() || n.output_size() > f.proto->output_size())
       throw bad_input("a call with {} inputs and {} outputs", n.input_size(), n.output_size()).at(where).expected(fmt::format("at most {} and {}, as the function has", f.proto->input_size(), f.proto->output_size()));
-    for (const auto& a : n.attribute())
-      if (std::find(f.proto->attribute().begin(), f.proto->attribute().end(), a.name()) == f.proto->attribute().end() && !f.defaults.count(a.name()))
-        throw bad_input("the function '{}' has no attribute '{}'", printable(f.proto->name()), printable(a.name())).at(where);
     const std::string prefix = (n.name().empty() ? f.proto->name() : n.name()) + "/";
     Names names;
     for (int i = 0; i < f.proto->input_size(); ++i) names[f.proto->input(i)] = i < n.input_size() ? n.input(i) : "";

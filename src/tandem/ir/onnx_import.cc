@@ -44,7 +44,12 @@ struct Reader {
       if (std::string s = fmt::format("{}_{}", base, k); !ids.count(s)) return s;
   }
 
-  Attribute attribute(const onnx::AttributeProto& a, const std::string& where) {
+  // The message's copy of data that we hold now.
+  static void release(onnx::TensorProto& t) {
+    if (t.has_raw_data()) delete t.release_raw_data();
+  }
+
+  Attribute attribute(onnx::AttributeProto& a, const std::string& where) {
     const std::string what = fmt::format("attribute '{}' of {}", a.name(), where);
     using A = onnx::AttributeProto;
     if (a.has_ref_attr_name() && !a.ref_attr_name().empty()) throw bad_input("{} refers to an attribute of a function", what);
@@ -56,7 +61,11 @@ struct Reader {
       case A::FLOAT: return static_cast<double>(a.f());
       case A::INT: return static_cast<std::int64_t>(a.i());
       case A::STRING: return a.s();
-      case A::TENSOR: return file.tensors.tensor(a.t(), what);
+      case A::TENSOR: {
+        Tensor x = file.tensors.tensor(a.t(), what);
+        release(*a.mutable_t());
+        return x;
+      }
       case A::FLOATS: return std::vector<double>(a.floats().begin(), a.floats().end());
       case A::INTS: return std::vector<std::int64_t>(a.ints().begin(), a.ints().end());
       case A::STRINGS: return std::vector<std::string>(a.strings().begin(), a.strings().end());
@@ -99,11 +108,11 @@ struct Reader {
   }
 
   // ---- sub-graphs ----
-  void body(const onnx::AttributeProto& a, const std::string& where, std::map<std::string, Reader>& bodies) {
+  void body(onnx::AttributeProto& a, const std::string& where, std::map<std::string, Reader>& bodies) {
     if (depth >= kMostNested) throw bad_input("sub-graphs are nested more than {} deep", kMostNested).at(where);
     Reader r{file, this, depth + 1, {}, {}, {}, {}, {}};
     try {
-      r.graph(a.g());
+      r.graph(*a.mutable_g());
     } catch (Error& e) {
       e.at(where + (e.where().empty() ? "" : ": " + e.where()));
       throw;
@@ -150,7 +159,7 @@ struct Reader {
     }
   }
 
-  void node(const onnx::NodeProto& p) {
+  void node(onnx::NodeProto& p) {
     const std::string where = describe(p);
     Node n;
     n.op = checked_name(p.op_type(), "operator", limits);
@@ -164,7 +173,7 @@ struct Reader {
       n.name = fmt::format("{}_{}", n.name, k);
     }
     std::map<std::string, Reader> bodies;
-    for (const auto& a : p.attribute()) {
+    for (auto& a : *p.mutable_attribute()) {
       checked_name(a.name(), "attribute", limits);
       const bool graph = a.type() == onnx::AttributeProto::GRAPH || (a.type() == onnx::AttributeProto::UNDEFINED && a.has_g());
       if (!n.attrs.emplace(a.name(), graph ? Attribute(GraphPtr()) : attribute(a, where)).second) throw bad_input("the attribute '{}' is given twice", a.name()).at(where);
@@ -202,11 +211,11 @@ struct Reader {
     for (const auto& e : m.metadata_props())
       if (!g.metadata.emplace(e.key(), e.value()).second) throw bad_input("the metadata key '{}' is given twice", printable(e.key()));
     if (file.opset != kOpset) g.metadata["onnx.opset"] = fmt::format("{}", file.opset);
-    graph(m.graph());
+    graph(*m.mutable_graph());
     verify_structure(g);
   }
 
-  void graph(const onnx::GraphProto& p) {
+  void graph(onnx::GraphProto& p) {
     if (static_cast<std::uint64_t>(p.node_size()) > limits.nodes)
       throw Error(Exit::limit, fmt::format("the model has {} nodes, the limit is {}", p.node_size(), limits.nodes));
     g.name = checked_name(p.name(), "graph name", limits);
@@ -225,17 +234,18 @@ struct Reader {
         g.values[static_cast<std::size_t>(id)].type = file.tensors.type(v);
       g.inputs.push_back(id);
     }
-    for (const auto& t : p.initializer()) {
+    for (auto& t : *p.mutable_initializer()) {
       if (t.name().empty()) throw bad_input("an initialiser has no name");
       const ValueId id = value(t.name());
       write(id, fmt::format("initialiser '{}'", t.name()));
       Tensor x = file.tensors.tensor(t, fmt::format("initialiser '{}'", t.name()));
       g.values[static_cast<std::size_t>(id)].type = TensorType{x.dtype(), dims_of(x.shape())};
       g.initialisers.emplace(id, std::move(x));
+      release(t);
     }
     // Constants first: a sub-graph may read them.
     for (const bool first : {true, false})
-      for (const auto& n : p.node())
+      for (auto& n : *p.mutable_node())
         if ((n.op_type() == "Constant") == first) node(n);
     const auto declare = [&](const onnx::ValueInfoProto& v) {
       const auto it = ids.find(v.name());
@@ -291,7 +301,8 @@ struct Reader {
   }
 };
 
-Graph import(std::string_view bytes, const Limits& limits, const std::filesystem::path* folder) {
+// `owned`: the bytes, to be given back as soon as they are parsed.
+Graph import(std::string_view bytes, const Limits& limits, const std::filesystem::path* folder, Absent absent, std::string* owned = nullptr) {
   static const bool quiet = [] { google::protobuf::SetLogHandler(nullptr); return true; }();
   (void)quiet;
   if (bytes.empty()) throw bad_input("the file is empty").expected("an ONNX model");
@@ -304,9 +315,13 @@ Graph import(std::string_view bytes, const Limits& limits, const std::filesystem
   in.SetTotalBytesLimit(std::numeric_limits<int>::max());
   if (!model.ParseFromCodedStream(&in) || !in.ConsumedEntireMessage())
     throw bad_input("the bytes are no ONNX model").expected("an ONNX file (a protobuf message)");
-  File file{{limits, folder}, limits, 1, {}};
+  if (owned) std::string().swap(*owned);
+  File file{{limits, folder, absent}, limits, 1, {}};
   Reader r{file, nullptr, 0, {}, {}, {}, {}, {}};
   r.model(model);
+  std::string names;
+  for (const std::string& f : file.tensors.invented) names += (names.empty() ? "" : ", ") + f;
+  if (!names.empty()) r.g.metadata["onnx.invented"] = names;
   return std::move(r.g);
 }
 
@@ -316,16 +331,16 @@ Tensor parse_onnx_tensor(std::string_view bytes, const Limits& limits) {
   count_before_parsing(bytes, true, limits);
   onnx::TensorProto p;
   if (!p.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) throw bad_input("the bytes are no ONNX tensor").expected("a TensorProto message");
-  return TensorReader{limits, nullptr}.tensor(p, "the tensor");
+  return TensorReader{limits, nullptr, Absent::refuse}.tensor(p, "the tensor");
 }
 
-Graph parse_onnx(std::string_view bytes, const Limits& limits) { return import(bytes, limits, nullptr); }
+Graph parse_onnx(std::string_view bytes, const Limits& limits) { return import(bytes, limits, nullptr, Absent::refuse); }
 
-Graph read_onnx(const std::filesystem::path& path, const Limits& limits) {
-  const std::string bytes = read_file(path, limits);
+Graph read_onnx(const std::filesystem::path& path, const Limits& limits, Absent absent) {
+  std::string bytes = read_file(path, limits);
   const std::filesystem::path folder = path.parent_path();
   try {
-    return import(bytes, limits, &folder);
+    return import(bytes, limits, &folder, absent, &bytes);
   } catch (Error& e) {
     e.at(path.string() + (e.where().empty() ? "" : ": " + e.where()));
     throw;

@@ -1,5 +1,6 @@
 // What the parts of the ONNX reader and writer share. Private to onnx_*.cc: the messages of protobuf go no further.
 #pragma once
+#include <set>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -24,7 +25,9 @@ std::string type_text(int t);
 struct TensorReader {
   const Limits& limits;
   const std::filesystem::path* folder;  // of the model; nullptr: external data are refused
+  Absent absent = Absent::refuse;
   std::uint64_t memory = 0;
+  std::set<std::string> invented;       // files that do not exist
   Tensor tensor(const onnx::TensorProto& p, const std::string& what);
   TensorType type(const onnx::ValueInfoProto& v) const;
 };

@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include <charconv>
+#include <cmath>
 #include <cstring>
 
+#include "tandem/base/rng.h"
 #include "tandem/ir/onnx_private.h"
 
 namespace tandem::ir::onnx_file {
@@ -35,7 +37,8 @@ struct Fd {
 };
 
 // External data: below the folder of the model, a regular file, no symbolic link on the way.
-void read_external(const onnx::TensorProto& p, const std::filesystem::path* folder, void* to, std::uint64_t bytes, const std::string& what) {
+// false: the file does not exist, and `absent` allows that.
+bool read_external(const onnx::TensorProto& p, const std::filesystem::path* folder, Absent absent, std::set<std::string>& invented, void* to, std::uint64_t bytes, const std::string& what) {
   std::string location;
   std::uint64_t offset = 0, length = bytes;
   for (const auto& e : p.external_data()) {
@@ -57,6 +60,10 @@ void read_external(const onnx::TensorProto& p, const std::filesystem::path* fold
   how.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
   const Fd file{root.fd < 0 ? -1 : static_cast<int>(::syscall(SYS_openat2, root.fd, location.c_str(), &how, sizeof how))};
+  if (file.fd < 0 && errno == ENOENT && absent == Absent::invent) {
+    invented.insert(printable(location));
+    return false;
+  }
   struct stat st {};
   if (file.fd < 0 || ::fstat(file.fd, &st) != 0)
     throw bad_input("external data '{}' cannot be opened: {}", printable(location), std::strerror(errno))
@@ -72,6 +79,15 @@ void read_external(const onnx::TensorProto& p, const std::filesystem::path* fold
     if (n <= 0) throw bad_input("external data '{}' cannot be read", printable(location)).at(what);
     done += static_cast<std::uint64_t>(n);
   }
+  return true;
+}
+
+// Of the size that keeps values as they are through a contraction; vectors (variances among them) around 1.
+void invent(Tensor& t, const std::string& what) {
+  if (!is_float(t.dtype())) return;
+  Rng r(1, what);
+  const double spread = std::sqrt(2.0 * static_cast<double>(t.shape().empty() ? 1 : std::max<std::int64_t>(t.shape()[0], 1)) / static_cast<double>(t.size()));
+  for (std::int64_t i = 0; i < t.size(); ++i) t.set(i, t.rank() < 2 ? 0.5 + r.uniform() : spread * r.normal());
 }
 
 template <class T, class Field>
@@ -130,7 +146,7 @@ Tensor TensorReader::tensor(const onnx::TensorProto& p, const std::string& what)
   Tensor t(*dtype, shape);
   if (count == 0) return t;
   if (external) {
-    read_external(p, folder, t.raw_mutable(), bytes, what);
+    if (!read_external(p, folder, absent, invented, t.raw_mutable(), bytes, what)) invent(t, what);
   } else if (raw) {
     std::memcpy(t.raw_mutable(), p.raw_data().data(), bytes);
   } else {
