@@ -22,6 +22,7 @@ Exit model_check(Context& c, const ModelArgs& model, const std::string& target, 
 Run setup(Options& o) {
   struct Args { ModelArgs model; std::string target, format; };
   auto a = std::make_shared<Args>();
+  a->model.look_only = true;
   a->model.declare(o, "Model file: what each engine does with each node; without it, the machine is checked", false);
   o.option("--target", a->target, "Device that shall hold it: a name of `tandem targets` or a YAML file");
   o.option("--input-format", a->format, "Codes of the input and their divisor, where the model has no quantiser there: uint8/255");

@@ -66,6 +66,7 @@ std::vector<Row> rows_of(const Graph& g) {
 Run setup(Options& o) {
   struct Args { ModelArgs model; bool text = false; };
   auto a = std::make_shared<Args>();
+  a->model.look_only = true;
   a->model.declare(o, "Model file");
   o.flag("--text", a->text, "The graph itself, one line per value and node");
   return [a](Context& c) {

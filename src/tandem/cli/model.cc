@@ -14,17 +14,19 @@ using namespace ir;
 
 void ModelArgs::declare(Options& o, const std::string& help, bool required) {
   o.argument("MODEL", file, help, required);
-  o.option("--weights", weights, "Arrays (.npz, .safetensors) that replace the model's weights of the same names");
+  o.option("--weights", weights, "Arrays (.npz, .safetensors; .h5 for Keras) that replace the model's weights of the same names; random: for those of files that are not there");
   o.option("--dim", dims, "An extent: batch=1 for a symbol, x:0=1 for an axis of an input (may be repeated)");
   o.flag("--cache", cache, "Of a language model's checkpoint: keys and values are inputs and outputs");
 }
 
 Graph ModelArgs::read(const Context& c) const {
   ReadModelOptions r;
-  r.weights = weights;
+  r.invent = look_only || weights == "random";
+  if (weights != "random") r.weights = weights;
   r.cache = cache;
   r.limits = c.limits;
   Graph g = read_model(file, r);
+  if (const auto it = g.metadata.find("onnx.invented"); it != g.metadata.end()) c.note(fmt::format("weights of {} are not there: random ones stand for them", it->second));
   if (dims.empty()) return g;
   try {
     verify(g);  // extents travel through operators

@@ -73,7 +73,7 @@ Graph read_model(const std::filesystem::path& path, const ReadModelOptions& o) {
   const bool keras_weights = format == ModelFormat::keras && !o.weights.empty() && head_of(o.weights, ignored).starts_with(kHdf5);
   Graph g;
   switch (format) {
-    case ModelFormat::onnx: g = read_onnx(path, o.limits); break;
+    case ModelFormat::onnx: g = read_onnx(path, o.limits, o.invent ? Absent::invent : Absent::refuse); break;
     case ModelFormat::tflite: g = read_tflite(path, o.limits); break;
     case ModelFormat::keras: g = read_keras(path, o.limits, keras_weights ? o.weights : std::filesystem::path()); break;
     case ModelFormat::llama2: g = read_llama2(path, {.cache = o.cache}, o.limits); break;

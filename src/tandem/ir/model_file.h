@@ -20,7 +20,8 @@ struct ReadModelOptions {
   // initialisers, and become them in place of inputs, of the same name; for a Keras model in JSON the .h5 of its weights. Empty: from the
   // file alone, or what lies beside it.
   std::filesystem::path weights;
-  bool cache = false;  // llama2: with the cache of keys and values as inputs and outputs
+  bool invent = false;  // onnx: weights in files that are not there are small random numbers, the metadata "onnx.invented" names the files
+  bool cache = false;   // llama2: with the cache of keys and values as inputs and outputs
   Limits limits;
 };
 // Reads the structure; `verify` judges operators. Errors name the file, the node or value, what was expected and a remedy.

@@ -68,7 +68,8 @@ bool read_external(const onnx::TensorProto& p, const std::filesystem::path* fold
   if (file.fd < 0 || ::fstat(file.fd, &st) != 0)
     throw bad_input("external data '{}' cannot be opened: {}", printable(location), std::strerror(errno))
         .at(what)
-        .expected("a regular file below the folder of the model, reached without symbolic links");
+        .expected("a regular file below the folder of the model, reached without symbolic links")
+        .fix("put it beside the model; for the structure alone: --weights random");
   if (!S_ISREG(st.st_mode)) throw bad_input("external data '{}' is no regular file", printable(location)).at(what);
   const auto size = static_cast<std::uint64_t>(st.st_size);
   if (offset > size || length > size - offset)
