@@ -3,6 +3,7 @@
 #include "tandem/base/nearest.h"
 #include "tandem/cli/model.h"
 #include "tandem/exec/exec.h"
+#include "tandem/exec/float.h"
 #include "tandem/ir/exact.h"
 #include "tandem/ir/op.h"
 #include "tandem/numerics/rational.h"
@@ -32,12 +33,6 @@ std::vector<Tensor> inputs_for(const Graph& g, const std::string& path, const Li
     r.push_back(it->second);
   }
   return r;
-}
-
-Shape shape_of_value(const Graph& g, ValueId v) {
-  Shape s;
-  for (const Dim& d : *g.values[static_cast<std::size_t>(v)].type.dims) s.push_back(d.n);
-  return s;
 }
 
 Tensor tensor_of(const LiteralValue& v, DType t) {
@@ -93,14 +88,23 @@ Run setup(Options& o) {
     Archive result;
     const auto put = [&](ValueId v, Tensor t) { result.insert_or_assign(g.values[static_cast<std::size_t>(v)].name, std::move(t)); };
     std::vector<Tensor> out;
+    std::optional<exec::FloatExecutor> plan;
+    if (!a->exact) {
+      exec::FloatOptions o;
+      o.keep_all = a->all;
+      o.memory_bytes = c.limits.memory_bytes;
+      plan.emplace(g, o);
+      const double mib = static_cast<double>(plan->peak_bytes()) / (1 << 20);
+      if (!c.json) c.note(fmt::format("memory while it runs: {:.1f} MiB{}", mib, plan->bounded() ? "" : ", and what values take whose extents depend on the data"));
+    }
     if (batch > 0) {
       c.note(fmt::format("the model takes {} row{} at a time: run {} times", batch, batch == 1 ? "" : "s", (in[0].shape()[0] + batch - 1) / batch));
-      out = a->exact ? exec::run_rows(g, in[0]) : exec::in_portions(in[0], batch, [&](const Tensor& portion) { return evaluate_float(g, {portion}); });
+      out = a->exact ? exec::run_rows(g, in[0]) : exec::in_portions(in[0], batch, [&](const Tensor& portion) { return plan->run({portion}); });
     } else if (!a->exact) {
       std::vector<Tensor> all;
-      out = evaluate_float(g, in, a->all ? &all : nullptr);
+      out = plan->run(in, a->all ? &all : nullptr);
       for (std::size_t v = 0; v < all.size(); ++v)
-        if (all[v].defined() && !g.values[v].name.empty() && all[v].size() == element_count(shape_of_value(g, static_cast<ValueId>(v)))) put(static_cast<ValueId>(v), all[v]);
+        if (all[v].defined() && !g.values[v].name.empty() && (all[v].size() > 0 || all[v].rank() > 0)) put(static_cast<ValueId>(v), all[v]);
     } else if (a->all) {
       std::vector<LiteralValue> all;
       out = to_tensors(g, evaluate_literal(g, in, nullptr, &all));
@@ -123,6 +127,8 @@ Run setup(Options& o) {
       j.object().field("model", a->model.file).field("input", a->input).field("engine", a->exact ? "exact" : "float");
       if (c.out.empty()) j.key("out").null();
       else j.field("out", c.out);
+      if (plan) j.field("memory_bytes", static_cast<std::int64_t>(plan->peak_bytes()));
+      else j.key("memory_bytes").null();
       j.key("values").array();
       for (const auto& [name, t] : result) {
         const auto [lo, hi] = range(t);
@@ -154,15 +160,17 @@ const Command cmd_run{
     .group = "Models",
     .summary = "Runs a model on arrays, in f32 or exactly",
     .description = "Free extents (batch) are taken from the arrays. Without --out a summary of each output is printed; with it the arrays are written "
-                   "under the names of the values. --exact computes the one meaning that every engine of tandem shares.",
+                   "under the names of the values. --exact computes the one meaning that every engine of tandem shares. "
+                   "The memory that f32 needs is told beforehand; more than --memory is refused with exit code 4.",
     .examples = {{"tandem run model.onnx --input x.npz"}, {"tandem run model.onnx --input x.npz --exact --all --out y.npz"}},
     .setup = setup,
     .own_out = true,
     .schema = R"({
   "$schema": "https://json-schema.org/draft/2020-12/schema",
-  "type": "object", "required": ["model", "input", "engine", "out", "values"], "additionalProperties": false,
+  "type": "object", "required": ["model", "input", "engine", "out", "memory_bytes", "values"], "additionalProperties": false,
   "properties": {
     "model": {"type": "string"}, "input": {"type": "string"}, "engine": {"enum": ["float", "exact"]}, "out": {"type": ["string", "null"]},
+    "memory_bytes": {"type": ["integer", "null"], "description": "the most it holds while it runs, known beforehand; null for --exact"},
     "values": {"type": "array", "items": {"type": "object", "required": ["name", "dtype", "shape", "min", "max"], "additionalProperties": false,
       "properties": {"name": {"type": "string"}, "dtype": {"type": "string"}, "shape": {"type": "array", "items": {"type": "integer"}},
         "min": {"type": ["number", "null"]}, "max": {"type": ["number", "null"]}}}}

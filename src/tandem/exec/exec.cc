@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 
+#include "tandem/exec/float.h"
 #include "tandem/ir/arrays.h"
 #include "tandem/ir/op.h"
 
@@ -612,26 +613,30 @@ std::vector<Tensor> run_rows(const Graph& graph, const Tensor& x, std::int64_t b
   const Value& in = graph.values[graph.inputs[0]];
   if (!in.type.dims || in.type.dims->empty()) throw bad_input("input '{}' has no batch axis", in.name);
   const std::int64_t n = x.rank() ? x.shape()[0] : 0;
-  auto bound = [&](std::int64_t rows) {
+  std::optional<Executor> executor;
+  std::optional<FloatExecutor> floating;  // instead, where nothing is quantised
+  auto bind_rows = [&](std::int64_t rows) {
     Graph g = graph;
     Dims& d = *g.values[g.inputs[0]].type.dims;
     d[0] = Dim(rows);
-    return Executor(lower_exact(g));
+    ExactProgram p = lower_exact(g);
+    const auto on_host = [](const Step& s) { return std::holds_alternative<FloatOp>(s.params); };
+    if (std::all_of(p.steps.begin(), p.steps.end(), on_host)) floating.emplace(std::move(g));
+    else executor.emplace(std::move(p));
   };
-  std::optional<Executor> executor;
   if ((*in.type.dims)[0].known()) {
     const std::int64_t stated = (*in.type.dims)[0].n;
     // A stated batch of 1 is only a habit of exporters where nothing else depends on it.
     if (stated == 1 && n > 1) try {
-        executor.emplace(bound(std::min(batch, n)));
+        bind_rows(std::min(batch, n));
       } catch (const Error&) {
       }
-    batch = executor ? std::min(batch, n) : stated;
+    batch = executor || floating ? std::min(batch, n) : stated;
   } else {
     batch = std::max<std::int64_t>(1, std::min(batch, n));
   }
-  if (!executor) executor.emplace(bound(batch));
-  return in_portions(x.dtype() == in.type.dtype ? x : x.cast(in.type.dtype), batch, [&](const Tensor& portion) { return executor->run({portion}); });
+  if (!executor && !floating) bind_rows(batch);
+  return in_portions(x.dtype() == in.type.dtype ? x : x.cast(in.type.dtype), batch, [&](const Tensor& portion) { return floating ? floating->run({portion}) : executor->run({portion}); });
 }
 
 }  // namespace tandem::exec

@@ -21,5 +21,7 @@ std::vector<Kind> classify(const Graph& g);
 std::pair<double, double> integer_range(DType t);
 // A computed number as its type holds it: floats round to nearest even, integers keep their low bits.
 double held_as(DType t, double v);
+// The types of a node's outputs from the values of its inputs (nullptr: absent): for extents that depend on data.
+void infer_node(Graph& g, const Node& n, const OpDef& op, const std::vector<const Array<double>*>& in);
 
 }  // namespace tandem::ir

@@ -208,33 +208,28 @@ std::vector<Tensor> to_tensors(const Graph& g, const std::vector<LiteralValue>& 
   return t;
 }
 
-namespace {
-
-// The types of a node's outputs from the values of its inputs.
-void infer_node(Graph& g, const Node& n, const OpDef& op, const std::vector<Array<double>>& v) {
+void infer_node(Graph& g, const Node& n, const OpDef& op, const std::vector<const Array<double>*>& in) {
   InferContext c{g, n, {}, {}, {}};
   std::vector<TensorType> types;
   std::vector<Tensor> values;
   types.reserve(n.inputs.size());
   values.reserve(n.inputs.size());
-  for (ValueId i : n.inputs) {
-    if (i == kNone) {
+  for (std::size_t k = 0; k < n.inputs.size(); ++k) {
+    if (n.inputs[k] == kNone) {
       c.in.push_back(nullptr), c.in_constant.push_back(nullptr);
       continue;
     }
-    const DType t = g.values[i].type.dtype;
-    types.push_back({t, dims_of(v[i].shape)});
+    const DType t = g.values[n.inputs[k]].type.dtype;
+    types.push_back({t, dims_of(in[k]->shape)});
     c.in.push_back(&types.back());
-    const bool small = v[i].v.size() <= 1024;  // what a shape can depend on
-    values.push_back(small ? tensor_of(v[i], t) : Tensor());
+    const bool small = in[k]->v.size() <= 1024;  // what a shape can depend on
+    values.push_back(small ? tensor_of(*in[k], t) : Tensor());
     c.in_constant.push_back(small ? &values.back() : nullptr);
   }
   op.infer(c);
   for (std::size_t k = 0; k < n.outputs.size() && k < c.out.size(); ++k)
     if (n.outputs[k] != kNone) g.values[n.outputs[k]].type = c.out[k];
 }
-
-}  // namespace
 
 std::vector<Tensor> evaluate_float(const Graph& graph, const std::vector<Tensor>& inputs, std::vector<Tensor>* all_values) {
   std::vector<Array<double>> v(graph.values.size());
@@ -248,11 +243,11 @@ std::vector<Tensor> evaluate_float(const Graph& graph, const std::vector<Tensor>
   for (const Node& n : g.nodes) {
     const OpDef& op = op_of(g, n);
     if (op.closure == Closure::state) throw node_error(g, n, "the float evaluator runs one tick only; a Delay needs `step`");
-    if (typed && std::any_of(n.outputs.begin(), n.outputs.end(), [&](ValueId y) { const auto& d = g.values[y].type.dims; return y != kNone && (!d || !all_known(*d)); }))
-      infer_node(*typed, n, op, v);
     std::vector<Array<double>> out(n.outputs.size());
     EvalArgs<double> e{g, n, {}, out};
     for (ValueId i : n.inputs) e.in.push_back(i == kNone ? nullptr : &v[i]);
+    if (typed && std::any_of(n.outputs.begin(), n.outputs.end(), [&](ValueId y) { const auto& d = g.values[y].type.dims; return y != kNone && (!d || !all_known(*d)); }))
+      infer_node(*typed, n, op, e.in);
     op.eval.as_double(e);
     for (std::size_t i = 0; i < n.outputs.size(); ++i) {
       if (n.outputs[i] == kNone) continue;
