@@ -201,7 +201,7 @@ TEST(cli, bad_models_are_refused_with_place_and_remedy) {
   refused("tandem show '" + corpus + "cycle.onnx'", {"cycle", "'first'", "'second'", "Delay"});
   refused("tandem show '" + corpus + "unknown.onnx'", {"'Relux' is not known", "node 'act'", "Relu"});
   refused("tandem show '" + corpus + "subgraph.onnx'", {"sub-graph", "node 'cond' (If)"});
-  refused("tandem show '" + corpus + "external.onnx'", {"w.bin", "without symbolic links"});
+  refused("tandem run '" + corpus + "external.onnx' --input x.npz", {"w.bin", "without symbolic links"});
   std::string wrong = model;
   const std::size_t at = wrong.find("dense.b");
   ASSERT_NE(at, std::string::npos);

@@ -74,7 +74,7 @@ TEST(Manners, BashCompletes) {
   EXPECT_TRUE(offered(f, {"tandem", "build", "m.onnx", "--target", ""}).count("up5k"));
   EXPECT_EQ(offered(f, {"tandem", "build", "--target", "=", "up5"}), std::set<std::string>{"up5k"});
   EXPECT_EQ(offered(f, {"tandem", "show", "--table", ""}), (std::set<std::string>{"text", "md", "csv"}));
-  EXPECT_EQ(offered(f, {"tandem", "ops", "MaxP"}), std::set<std::string>{"MaxPool"});
+  EXPECT_EQ(offered(f, {"tandem", "ops", "GlobalMaxP"}), std::set<std::string>{"GlobalMaxPool"});
   EXPECT_EQ(offered(f, {"tandem", "build", ""}), std::set<std::string>{});  // bash then offers file names
   for (const cli::Command* c : cli::all_commands()) {
     const cli::CommandDoc d = cli::describe(*c);

@@ -73,7 +73,7 @@ must not read other files. `--weights random` stands in for weights that did not
 
 A truncated or inconsistent file is answered with the node or tensor at which it breaks. A PyTorch
 checkpoint (.pt) is a program and is never read: export it with torch.onnx.export.
-)", {"truncated", "sub-graph", "without symbolic links", "local function"}},
+)", {"a field of", "ends too early", "external data", "is sparse", "is no tensor"}},
       {"arrays", "Which arrays are read",
        R"(.npz with arrays under the names of the model's inputs, or a single array (.npz or .npy) for a model with one
 input. Element type and shape must be those of the model; a free extent such as `batch` takes that of the
