@@ -316,6 +316,214 @@ TEST(TfliteForms, ContractionsAgainstTheirSums) {
   EXPECT_GT(compared, 20'000);
 }
 
+// What the other forms share, in words.
+Wide step(Wide x, const Multiplier& f) { return nearest_ties_away(nearest_ties_up(x * power(std::max(f.shift, 0)) * f.m, power(31)), power(std::max(-f.shift, 0))); }
+Wide step_wide(Wide x, const Multiplier& f) { return nearest_ties_up(x * saturated(nearest_ties_up(f.m, power(16)), 0, 32767), power(15 - f.shift)); }
+double scale_of(const Node& n, const char* port) { return static_cast<float>(n.attr_float(std::string(port) + "_scale", 1)); }
+std::int64_t zero_of(const Node& n, const char* port) { return n.attr_int(std::string(port) + "_zero", 0); }
+Wide within(Wide v, DType t) {
+  const auto [lo, hi] = integer_range(t);
+  return saturated(v, static_cast<Wide>(lo), static_cast<Wide>(hi));
+}
+Wide activated(Wide v, const Node& n, DType t) {
+  const std::string a = n.attr_string("activation", "");
+  const auto real = [&](float x) { return static_cast<Wide>(std::round(x / static_cast<float>(n.attr_float("y_scale", 1)))) + zero_of(n, "y"); };
+  v = within(v, t);
+  if (a == "RELU" || a == "RELU6") v = std::max(v, within(real(0), t));
+  if (a == "RELU6") v = std::min(v, within(real(6), t));
+  if (a == "RELU_N1_TO_1") v = std::min(std::max(v, within(real(-1), t)), within(real(1), t));
+  return v;
+}
+
+TEST(TfliteForms, ProductsSumsMeansAndWindows) {
+  for (const char* name : {"Mul", "Add", "Sub", "Mean", "Sum", "AveragePool2D", "MaxPool2D", "LeakyRelu", "Relu", "Quantize"})
+    for (std::uint64_t seed = 0; seed < 200; ++seed) {
+      const Case c = drawn(name, seed);
+      const Node& n = c.node();
+      const Tensor &x = c.operand(0), &y = c.outputs[0];
+      const DType t = y.dtype();
+      const Shape &xs = x.shape(), &ys = y.shape();
+      for (std::int64_t i = 0; i < y.size(); ++i) {
+        Wide want = 0;
+        if (n.inputs.size() == 2) {
+          const Tensor& b = c.operand(1);  // of the same shape, or its last axis
+          const Wide p = x.int_at(i) - zero_of(n, "a"), q = b.int_at(b.size() == x.size() ? i : i % b.size()) - zero_of(n, "b");
+          if (n.op == "Mul") {
+            want = step(p * q, multiplier(scale_of(n, "a") * scale_of(n, "b") / scale_of(n, "y")));
+          } else {
+            const double twice = 2 * std::max(scale_of(n, "a"), scale_of(n, "b"));
+            const int left = t == DType::i16 ? 15 : 20;
+            const Wide u = step(p * power(left), multiplier(scale_of(n, "a") / twice)), v = step(q * power(left), multiplier(scale_of(n, "b") / twice));
+            want = step(n.op == "Sub" ? u - v : u + v, multiplier(twice / std::ldexp(scale_of(n, "y"), left)));
+          }
+          want = activated(want + zero_of(n, "y"), n, t);
+        } else if (n.op == "Mean" || n.op == "Sum") {  // axes 1 and 2
+          const std::int64_t rest = xs.size() == 4 ? xs[3] : 1, b = i / rest, k = i % rest, count = xs[1] * xs[2];
+          Wide sum = 0;
+          for (std::int64_t j = 0; j < count; ++j) sum += x.int_at((b * count + j) * rest + k) - zero_of(n, "x");
+          Multiplier f = multiplier(scale_of(n, "x") / scale_of(n, "y"));
+          if (n.op == "Mean") {
+            const int log = static_cast<int>(std::log2(static_cast<double>(count)));
+            f = {static_cast<std::int32_t>(static_cast<std::int64_t>(f.m) * (std::int64_t{1} << log) / count), f.shift - log};
+          }
+          want = within(step(sum, f) + zero_of(n, "y"), t);
+        } else if (n.op.ends_with("Pool2D")) {
+          const auto k = n.attr_ints("kernel_shape", {}), stride = n.attr_ints("strides", {});
+          const std::int64_t ch = i % ys[3], q = i / ys[3] % ys[2], p = i / ys[3] / ys[2] % ys[1];
+          const auto before = [&](std::size_t d) { return n.attr_string("padding", "") == "SAME" ? std::max<std::int64_t>((ys[d + 1] - 1) * stride[d] + k[d] - xs[d + 1], 0) / 2 : 0; };
+          Wide sum = 0, most = std::numeric_limits<std::int64_t>::min();
+          std::int64_t count = 0;
+          for (std::int64_t r = 0; r < k[0]; ++r)
+            for (std::int64_t s = 0; s < k[1]; ++s) {
+              const std::int64_t h = p * stride[0] - before(0) + r, v = q * stride[1] - before(1) + s;
+              if (h < 0 || v < 0 || h >= xs[1] || v >= xs[2]) continue;
+              const Wide e = c.at(0, {0, h, v, ch});
+              sum += e, most = std::max(most, e), ++count;
+            }
+          want = activated(n.op == "MaxPool2D" ? most : nearest_ties_away(sum, count), n, t);
+        } else if (n.op == "LeakyRelu") {
+          const auto a = static_cast<float>(n.attr_float("alpha", 0)), s = static_cast<float>(scale_of(n, "x")), o = static_cast<float>(scale_of(n, "y"));
+          const Wide d = x.int_at(i) - zero_of(n, "x");
+          const Multiplier f = multiplier(std::abs(static_cast<double>(d >= 0 ? s / o : s * a / o)));
+          want = within((d < 0 && a < 0 ? -1 : 1) * step(d, f) + zero_of(n, "y"), t);
+        } else if (n.op == "Relu") {
+          const auto s = static_cast<float>(scale_of(n, "x")), o = static_cast<float>(scale_of(n, "y"));
+          want = std::max<Wide>(within(step(x.int_at(i) - zero_of(n, "x"), multiplier(static_cast<double>(s / o))) + zero_of(n, "y"), t), zero_of(n, "y"));
+        } else if (is_float(x.dtype())) {
+          want = within(static_cast<Wide>(std::llround(static_cast<double>(static_cast<float>(x.at(i)) / static_cast<float>(scale_of(n, "y"))))) + zero_of(n, "y"), t);
+        } else {
+          want = within(step(x.int_at(i) - zero_of(n, "x"), multiplier(scale_of(n, "x") / scale_of(n, "y"))) + zero_of(n, "y"), t);
+        }
+        ASSERT_EQ(y.int_at(i), static_cast<std::int64_t>(want)) << name << " seed " << seed << " element " << i;
+      }
+    }
+}
+
+TEST(TfliteForms, SoftmaxCurvesAndTables) {
+  for (const char* name : {"Softmax", "Logistic", "Tanh"})
+    for (std::uint64_t seed = 0; seed < 200; ++seed) {
+      const Case c = drawn(name, seed);
+      const Node& n = c.node();
+      const Tensor &x = c.operand(0), &y = c.outputs[0];
+      const std::int64_t depth = x.shape().back();
+      for (std::int64_t i = 0; i < y.size(); ++i) {
+        double real = 0;
+        Wide want = 0;
+        if (n.op == "Softmax") {
+          const Multiplier f = multiplier(std::min(std::ldexp(scale_of(n, "x"), 26), 2147483647.0));
+          const auto least = static_cast<std::int64_t>(-std::floor(std::ldexp(31, 26 - f.shift)));
+          const std::int64_t row = i / depth * depth;
+          std::int64_t most = -128;
+          for (std::int64_t k = 0; k < depth; ++k) most = std::max(most, x.int_at(row + k));
+          const auto part = [&](std::int64_t k) {
+            const Wide d = x.int_at(k) - most;
+            return d < least ? Wide{-1} : Steps::exp(Steps::mul(d * power(f.shift), f.m), 5);
+          };
+          Wide sum = 0;
+          double total = 0;
+          for (std::int64_t k = row; k < row + depth; ++k) {
+            if (part(k) >= 0) sum += nearest_ties_away(part(k), power(12));
+            total += std::exp((static_cast<double>(x.int_at(k)) - static_cast<double>(most)) * scale_of(n, "x"));
+          }
+          int zeros = 0;
+          while ((sum << zeros) < power(31)) ++zeros;
+          const Wide inverse = Steps::shifted(Steps::inverse_of_half((sum << zeros) - power(31)), 1);
+          const int bits = y.dtype() == DType::i8 ? 8 : 16;
+          want = part(i) < 0 ? within(-power(40), y.dtype()) : within(nearest_ties_away(Steps::mul(inverse, part(i)), power(12 - zeros + 31 - bits)) - power(bits - 1), y.dtype());
+          real = std::exp((static_cast<double>(x.int_at(i)) - static_cast<double>(most)) * scale_of(n, "x")) / total;
+        } else {
+          const std::int64_t d = x.int_at(i) - zero_of(n, "x");
+          const bool sigmoid = n.op == "Logistic";
+          const double at = scale_of(n, "x") * static_cast<double>(d);
+          real = sigmoid ? 1 / (1 + std::exp(-at)) : std::tanh(at);
+          if (y.dtype() == DType::i8) {  // beyond 15 the ends
+            const Wide in = step(d, multiplier(std::ldexp(scale_of(n, "x"), 27)));
+            want = std::abs(at) >= 15 ? Wide{at > 0 ? 127 : -128} : within(sigmoid ? nearest_ties_away(Steps::logistic(in, 4), power(23)) - 128 : nearest_ties_away(Steps::tanh(in, 4), power(24)), DType::i8);
+          } else {  // scales here are no powers of two
+            int shift = 0;
+            double m = scale_of(n, "x") * 12288;
+            while (m <= 32767.0 / 2) m *= 2, ++shift;
+            want = sigmoid ? logistic16(static_cast<std::int32_t>(d), static_cast<std::int32_t>(m), shift) : tanh16(static_cast<std::int32_t>(d), static_cast<std::int32_t>(m), shift);
+          }
+        }
+        ASSERT_EQ(y.int_at(i), static_cast<std::int64_t>(want)) << name << " seed " << seed << " element " << i;
+        const double steps = y.dtype() == DType::i8 ? 1.01 : 9;  // 16 bits: softmax sums 12 integer bits, tables interpolate
+        const double held = saturated(static_cast<Wide>(std::llround(real / scale_of(n, "y"))) + zero_of(n, "y"), static_cast<Wide>(integer_range(y.dtype()).first), static_cast<Wide>(integer_range(y.dtype()).second));
+        ASSERT_NEAR(static_cast<double>(y.int_at(i)), held, steps) << name << " seed " << seed << " element " << i;
+      }
+    }
+}
+
+TEST(TfliteForms, RecurrentLayers) {
+  for (std::uint64_t seed = 0; seed < 200; ++seed) {
+    const Case c = drawn("SVDF", seed);
+    const Node& n = c.node();
+    const Tensor &wf = c.operand(1), &wt = c.operand(2);
+    const std::int64_t batch = c.operand(0).shape()[0], in = wf.shape()[1], filters = wf.shape()[0], memory = wt.shape()[1], rank = n.attr_int("rank", 1);
+    const DType st = c.operand(4).dtype();
+    const auto f32 = [&](const char* key) { return static_cast<float>(n.attr_float(key, 1)); };
+    const Multiplier feature = multiplier(static_cast<double>(f32("x_scale") * f32("feature_scale") / f32("state_scale"))), time = multiplier(static_cast<double>(f32("state_scale") * f32("time_scale") / f32("y_scale")));
+    for (std::int64_t b = 0; b < batch; ++b)
+      for (std::int64_t u = 0; u < filters / rank; ++u) {
+        Wide sum = c.at(3, {u});
+        for (std::int64_t f = u * rank; f < (u + 1) * rank; ++f) {
+          Wide fresh = 0;
+          for (std::int64_t k = 0; k < in; ++k) fresh += c.at(1, {f, k}) * (c.at(0, {b, k}) - zero_of(n, "x"));
+          for (std::int64_t m = 0; m < memory; ++m) {
+            const Wide s = m + 1 < memory ? Wide{c.at(4, {b, f * memory + m + 1})} : within(step(fresh, feature), st);
+            ASSERT_EQ(c.outputs[1].int_at((b * filters + f) * memory + m), static_cast<std::int64_t>(s)) << seed;
+            sum += s * c.at(2, {f, m});
+          }
+        }
+        ASSERT_EQ(c.outputs[0].int_at(b * (filters / rank) + u), static_cast<std::int64_t>(within(step(sum, time) + zero_of(n, "y"), DType::i8))) << seed;
+      }
+  }
+  for (std::uint64_t seed = 0; seed < 200; ++seed) {
+    const Case c = drawn("UnidirectionalSequenceLSTM", seed);
+    const Node& n = c.node();
+    const bool time_major = n.attr_int("time_major", 0) != 0, wide = c.operand(0).dtype() == DType::i16;
+    const Shape& xs = c.operand(0).shape();
+    const std::int64_t batch = xs[time_major ? 1 : 0], time = xs[time_major ? 0 : 1], k_in = xs[2], units = c.operand(13).shape()[1];
+    const auto& wi = std::get<std::vector<double>>(n.attrs.at("w_scale"));
+    const auto& wr = std::get<std::vector<double>>(n.attrs.at("r_scale"));
+    const auto requantised = [&](Wide sum, double x, double w) {
+      const Multiplier f = multiplier(static_cast<double>(static_cast<float>(x) * static_cast<float>(w)) * 4096);
+      return within(wide ? step_wide(sum, f) : step(sum, f), DType::i16);
+    };
+    const double cs = scale_of(n, "c"), hs = scale_of(n, "h");
+    const int cell_shift = 12 + static_cast<int>(std::log2(cs));
+    std::vector<std::int64_t> h(static_cast<std::size_t>(batch * units)), cell(h.size());
+    for (std::size_t i = 0; i < h.size(); ++i) h[i] = c.operand(13).int_at(static_cast<std::int64_t>(i)), cell[i] = c.operand(14).int_at(static_cast<std::int64_t>(i));
+    for (std::int64_t t = 0; t < time; ++t) {
+      const std::vector<std::int64_t> before = h;
+      for (std::int64_t b = 0; b < batch; ++b)
+        for (std::int64_t u = 0; u < units; ++u) {
+          std::int64_t gate[4];
+          for (std::size_t g = 0; g < 4; ++g) {
+            Wide a = c.at(9 + g, {u}), r = 0;
+            for (std::int64_t k = 0; k < k_in; ++k) a += c.at(1 + g, {u, k}) * ((time_major ? c.at(0, {t, b, k}) : c.at(0, {b, t, k})) - zero_of(n, "x"));
+            for (std::int64_t k = 0; k < units; ++k) r += c.at(5 + g, {u, k}) * (before[static_cast<std::size_t>(b * units + k)] - zero_of(n, "h"));
+            const auto v = static_cast<std::int32_t>(within(requantised(a, scale_of(n, "x"), wi[g]) + requantised(r, hs, wr[g]), DType::i16));
+            gate[g] = g == 2 ? tanh16(v, 0, 0) : logistic16(v, 0, 0);
+          }
+          auto& s = cell[static_cast<std::size_t>(b * units + u)];
+          const double unit = 1.0 / 32768;
+          Wide next = within(within(step(static_cast<Wide>(gate[1]) * s, multiplier(unit * cs / cs)), DType::i16) + within(step(static_cast<Wide>(gate[0]) * gate[2], multiplier(unit * unit / cs)), DType::i16), DType::i16);
+          if (const double clip = n.attr_float("cell_clip", 0); clip > 0) next = saturated(next, -static_cast<Wide>(std::min(clip / cs, 32767.0)), static_cast<Wide>(std::min(clip / cs, 32767.0)));
+          s = static_cast<std::int64_t>(next);
+          const std::int64_t squashed = tanh16(static_cast<std::int32_t>(s), cell_shift < 0 ? 3 : 0, std::abs(cell_shift));
+          auto& out = h[static_cast<std::size_t>(b * units + u)];
+          out = static_cast<std::int64_t>(within(step(static_cast<Wide>(squashed) * gate[3], multiplier(unit * unit / hs)) + zero_of(n, "h"), c.operand(0).dtype()));
+          ASSERT_EQ(c.outputs[0].int_at(((time_major ? t * batch + b : b * time + t)) * units + u), out) << seed << " step " << t;
+        }
+    }
+    for (std::size_t i = 0; i < h.size(); ++i) {
+      ASSERT_EQ(c.outputs[1].int_at(static_cast<std::int64_t>(i)), h[i]) << seed;
+      ASSERT_EQ(c.outputs[2].int_at(static_cast<std::int64_t>(i)), cell[i]) << seed;
+    }
+  }
+}
+
 // Scales that the arithmetic does not take are refused when the graph is typed, by node.
 TEST(TfliteForms, ImpossibleScalesAreRefused) {
   const auto refused = [](std::map<std::string, Attribute> change, std::string_view part, std::string_view op, DType t = DType::i8) {
