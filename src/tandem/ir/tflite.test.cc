@@ -5,8 +5,13 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 
 #include "tandem/base/error.h"
+#include "tandem/ir/dump.h"
+#include "tandem/ir/exact.h"
+#include "tandem/ir/onnx.h"
+#include "tandem/ir/op.h"
 
 namespace tandem::ir {
 namespace {
@@ -79,6 +84,8 @@ struct FileTensor {
 struct FileOperator {
   std::int32_t code = 0;
   std::vector<std::int32_t> inputs, outputs;
+  std::uint8_t options = 0;              // number of the union; 0: none
+  std::map<int, std::string> fields{};   // of its table
 };
 struct File {
   std::uint32_t version = 3;
@@ -105,7 +112,10 @@ struct File {
     f.vector(graph.at(1), inputs), f.vector(graph.at(2), outputs);
     const auto os = f.refs(graph.at(3), operators.size());
     for (std::size_t i = 0; i < os.size(); ++i) {
-      const auto at = f.table(os[i], {{0, raw(static_cast<std::uint32_t>(i))}, {1, kOffset}, {2, kOffset}});
+      std::map<int, std::string> fields{{0, raw(static_cast<std::uint32_t>(i))}, {1, kOffset}, {2, kOffset}};
+      if (operators[i].options) fields[3] = raw(operators[i].options), fields[4] = kOffset;
+      const auto at = f.table(os[i], fields);
+      if (operators[i].options) f.table(at.at(4), operators[i].fields);
       f.vector(at.at(1), operators[i].inputs), f.vector(at.at(2), operators[i].outputs);
     }
     const auto bs = f.refs(model[4], buffers.size());
@@ -216,6 +226,128 @@ TEST(Tflite, ManyReferencesToOneTable) {
   } catch (const Error& e) {
     EXPECT_EQ(e.code(), Exit::limit);
   }
+}
+
+// ---- graphs -----------------------------------------------------------------------------------------
+Graph graph_of(const File& f, TfliteOptions options = {}) {
+  const std::string bytes = f.bytes();
+  return tflite_graph(parse_tflite(bytes), options);
+}
+void graph_refused(const File& f, std::string_view part) {
+  try {
+    graph_of(f);
+    ADD_FAILURE() << "accepted: " << part;
+  } catch (const Error& e) {
+    EXPECT_TRUE(e.code() == Exit::bad_input || e.code() == Exit::limit) << e.full();
+    EXPECT_NE(e.full().find(part), std::string::npos) << e.full() << "\nhas no: " << part;
+    EXPECT_TRUE(e.full().find("operator ") != std::string::npos || e.full().find("node ") != std::string::npos || e.full().find("tensor ") != std::string::npos) << e.full();
+  }
+}
+
+TEST(TfliteGraph, AnAddition) {
+  File f;
+  f.tensors[1].shape = {1, 2}, f.buffers[1] = "ab";
+  const Graph g = graph_of(f);
+  ASSERT_EQ(g.nodes.size(), 1u);
+  EXPECT_EQ(g.nodes[0].domain, "tflite");
+  EXPECT_EQ(g.nodes[0].op, "Add");
+  EXPECT_EQ(g.nodes[0].attr_float("b_scale", 0), 0.25);
+  EXPECT_EQ(g.nodes[0].attr_int("y_zero", 0), -3);
+  // (x - 3) / 2 + 'a' / 4, in steps of 1 from -3 on: 0 and 24.25; ties and thirds are the arithmetic's affair.
+  const std::vector<std::int8_t> x{3, 13};
+  const Tensor y = evaluate_float(g, {Tensor::of<std::int8_t>({1, 2}, x)})[0];
+  EXPECT_EQ(y.int_at(0), 21);
+  EXPECT_EQ(y.int_at(1), 27);  // 5 + 24.5 = 29.5, rounded away from zero, less 3
+}
+
+TEST(TfliteGraph, RefusesByName) {
+  const auto with = [](auto change) {
+    File f;
+    f.tensors[1].shape = {1, 2}, f.buffers[1] = "ab";
+    change(f);
+    return f;
+  };
+  graph_refused(with([](File& f) { f.operators[0].code = 117; }), "HARD_SWISH");
+  graph_refused(with([](File& f) { f.operators[0].code = 142; }), "VAR_HANDLE");
+  graph_refused(with([](File& f) { f.operators[0].inputs = {0}; }), "1 inputs");
+  graph_refused(with([](File& f) { f.operators[0].inputs = {0, -1}; }), "missing");
+  graph_refused(with([](File& f) { f.tensors[0].scales.clear(), f.tensors[0].zeros.clear(); }), "has no scale");
+  graph_refused(with([](File& f) { f.tensors[0].type = 17; }), "INT4");
+  graph_refused(with([](File& f) { f.tensors[0].type = 3, f.tensors[0].zeros = {3}; }), "u8");
+  graph_refused(with([](File& f) { f.tensors[0].type = 0; }), "f32");
+  graph_refused(with([](File& f) { f.tensors[0].zeros = {300}; }), "a_zero is 300");
+  graph_refused(with([](File& f) { f.tensors[2].shape = {1, 3}; }), "'y'");
+  graph_refused(with([](File& f) { f.tensors[2].scales = {1e-9f}; }), "too far apart");
+  graph_refused(with([](File& f) { f.operators[0].options = 11, f.operators[0].fields = {{0, raw<std::int8_t>(4)}}; }), "TANH");
+  graph_refused(with([](File& f) { f.operators[0].options = 11, f.operators[0].fields = {{0, raw<std::int8_t>(9)}}; }), "activation number 9");
+  graph_refused(with([](File& f) { f.operators[0].code = 3; }), "has 2 axes");
+  graph_refused(with([](File& f) { f.operators[0].code = 9, f.tensors[1].zeros = {1}; }), "zero point 1");
+  graph_refused(with([](File& f) { f.operators[0].code = 9, f.tensors[1].scales = {1, 2}; f.tensors[1].zeros = {0, 0}, f.tensors[1].shape = {1, 2}; }), "scales along axis");
+  graph_refused(with([](File& f) { f.operators[0].code = 22, f.operators[0].inputs = {0}; }), "other scales");
+  graph_refused(with([](File& f) { f.operators[0].code = 34, f.tensors[2].scales = {0.5f}, f.tensors[2].zeros = {3}; }), "a constant");
+  graph_refused(with([](File& f) { f.operators[0].code = 45; }), "2 inputs");
+  graph_refused(with([](File& f) { f.operators[0].code = 2, f.tensors[2].scales = {0.5f}, f.tensors[2].zeros = {3}; }), "other scales");
+  graph_refused(with([](File& f) { f.operators[0].code = 1, f.operators[0].inputs = {0}; }), "other scales");
+  graph_refused(with([](File& f) { f.operators[0].code = 44; }), "24");
+  graph_refused(with([](File& f) { f.operators[0].code = 27; }), "5");
+  graph_refused(with([](File& f) { f.operators[0].code = 67; }), "3 to 4");
+}
+
+// The budget counts what a graph holds: constants that share one buffer are as many tensors.
+TEST(TfliteGraph, ConstantsAreCounted) {
+  File f;
+  f.tensors[1].shape = {1, 2}, f.buffers[1] = std::string(4096, 'a');
+  f.tensors = {{"x", {1, 4096}, 9, 0, {0.5f}, {3}}};
+  f.operators.clear();
+  for (int i = 0; i < 20; ++i) {
+    const int n = static_cast<int>(f.tensors.size());
+    f.tensors.push_back({"w", {1, 4096}, 9, 1, {0.25f}, {0}});
+    f.tensors.push_back({"y", {1, 4096}, 9, 0, {1.f}, {-3}});
+    f.operators.push_back({0, {i == 0 ? 0 : n - 1, n}, {n + 1}});
+  }
+  f.outputs = {static_cast<std::int32_t>(f.tensors.size()) - 1};
+  EXPECT_EQ(graph_of(f).nodes.size(), 20u);
+  TfliteOptions small;
+  small.limits.memory_bytes = 40'000;
+  const std::string bytes = f.bytes();
+  const TfliteModel m = parse_tflite(bytes);
+  EXPECT_THROW(tflite_graph(m, small), Error);
+}
+
+// Real models, and what becomes of them in an ONNX file.
+TEST(TfliteGraph, SurvivesExport) {
+  int graphs = 0;
+  for (const auto& e : std::filesystem::directory_iterator(TANDEM_SOURCE_DIR "/tests/corpus/tflite")) {
+    if (e.path().extension() != ".tflite") continue;
+    SCOPED_TRACE(e.path().filename().string());
+    try {
+      const Graph g = read_tflite(e.path());
+      Graph back = parse_onnx(onnx_bytes(g));
+      EXPECT_EQ(first_difference(g, back), "");
+      infer_shapes(back);
+      std::vector<Tensor> in;
+      for (ValueId v : g.inputs) {
+        const TensorType& t = g.values[static_cast<std::size_t>(v)].type;
+        Shape s;
+        for (const Dim& d : *t.dims) s.push_back(d.n);
+        Tensor x(t.dtype, s);
+        for (std::int64_t i = 0; i < x.size(); ++i) x.set(i, static_cast<double>((i * 37 + 11) % 251 - 125));
+        in.push_back(std::move(x));
+      }
+      const std::vector<Tensor> a = evaluate_float(g, in), b = evaluate_float(back, in);
+      // The literal evaluator and the carrier know the forms too: their integers are never rounded to f32.
+      const std::vector<Tensor> c = to_tensors(g, evaluate_literal(g, in)), d = evaluate_carrier(lower_exact(g), in);
+      for (std::size_t i = 0; i < a.size(); ++i) {
+        EXPECT_TRUE(a[i].same(b[i])) << i;
+        EXPECT_TRUE(a[i].same(c[i])) << i;
+        EXPECT_TRUE(a[i].same(d[i])) << i;
+      }
+      ++graphs;
+    } catch (const Error& error) {
+      EXPECT_NE(error.full().find("operator 0"), std::string::npos) << error.full();
+    }
+  }
+  EXPECT_EQ(graphs, 13);
 }
 
 }  // namespace

@@ -932,7 +932,7 @@ void sample_contraction(const OpDef& op, Sample& s) {
   const bool same = s.r.chance(0.5);
   Attributes a{{"x_scale", some_scale(s)}, {"x_zero", some_zero(s, t)}, {"y_scale", some_scale(s)}, {"y_zero", some_zero(s, t)}, {"activation", some_activation(s)}, {"accumulator", std::int64_t{wide ? 64 : 32}}};
   std::vector<double> scale;
-  for (std::int64_t i = 0; i < (s.r.chance(0.5) ? 1 : out); ++i) scale.push_back(some_scale(s));
+  for (std::int64_t i = s.r.chance(0.5) ? 1 : out; i > 0; --i) scale.push_back(some_scale(s));
   a["w_scale"] = scale;
   Shape xs{s.r.range(1, 2), h, w, in}, ws{out, kh, kw, in};
   if (dense) {
