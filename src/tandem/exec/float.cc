@@ -42,6 +42,8 @@ Shape shape_in(const TensorType& t) {
   return s;
 }
 
+bool is_sum(const Node& n) { return n.domain.empty() && (n.op == "Add" || n.op == "Sum") && n.inputs.size() == 2; }
+
 // Conv -> BatchNormalization of constants: the factors go into the weights, where no weight leaves the normal floats.
 bool fold_batchnorm(Graph& g, Node& conv, const Node& bn) {
   const Tensor* w = g.constant(conv.in(1));
@@ -415,7 +417,7 @@ struct FloatExecutor::Impl {
       finish(n.outputs[0], *o, {from}, dies(n.in(0), i, uses) ? from : -1);
       return true;
     }
-    if (n.op == "Add" && n.domain.empty() && v.in.size() == 2 && v.in[0] == v.in[1] && v.in[0] == v.out[0]) {
+    if (is_sum(n) && v.in[0] == v.in[1] && v.in[0] == v.out[0]) {
       auto o = library->add(v.in[0], layout);
       if (!o) return false;
       const int from = place(n.in(0), layout);
@@ -441,7 +443,7 @@ struct FloatExecutor::Impl {
       if (users.size() == 1 && !output) {
         const int a = users[0];
         const Node& add = g.nodes[static_cast<std::size_t>(a)];
-        if (add.op == "Add" && add.domain.empty() && add.in(0) != add.in(1)) {
+        if (is_sum(add) && add.in(0) != add.in(1)) {
           const ValueId x = add.in(0) == y ? add.in(1) : add.in(0);
           const auto k = static_cast<std::size_t>(x);
           const TensorType& t = value(x).type;
