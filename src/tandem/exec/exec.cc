@@ -7,6 +7,7 @@
 #include "tandem/exec/float.h"
 #include "tandem/ir/arrays.h"
 #include "tandem/ir/op.h"
+#include "tandem/numerics/int8.h"
 
 // One binary, the widest vectors of the machine it runs on. Sanitizers do not survive ifunc resolvers.
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
@@ -69,6 +70,25 @@ Int128 plus(Int128 a, Int128 b) {
   return __builtin_add_overflow(a, b, &r) ? top : r;
 }
 
+// A contraction whose operands fit bytes (numerics/int8.h): its input as codes N + zero in 0 to 255.
+struct Bytes {
+  std::unique_ptr<Int8Convolution> conv;
+  std::optional<Int8Weights> product;
+  std::int32_t zero = 0;
+  Int8Options options;
+  bool taken() const { return conv || product; }
+};
+// The code of N = 0 with which all of [lo, hi] are codes.
+std::optional<std::int32_t> zero_code(const Buffer& b) {
+  if (!b.integer) return {};
+  for (const Int128 z : {Int128(0), Int128(128), -b.lo})
+    if (z >= 0 && z <= 255 && b.lo + z >= 0 && b.hi + z <= 255) return static_cast<std::int32_t>(z);
+  return {};
+}
+bool are_bytes(const std::vector<std::int64_t>& weights) {
+  return std::all_of(weights.begin(), weights.end(), [](std::int64_t w) { return w >= -128 && w <= 127; });
+}
+
 struct Store {
   int width = 32;
   std::vector<std::int32_t> i32;
@@ -91,6 +111,9 @@ struct Executor::Impl {
   std::vector<std::vector<std::int32_t>> group;      // requantisers: group of each element (empty: one group)
   std::vector<std::vector<std::vector<std::int64_t>>> table;  // requantisers: thresholds as 64-bit, per group
   std::vector<std::vector<std::int64_t>> states;
+  std::vector<Bytes> bytes;                          // of each step
+  Lined<std::uint8_t> codes;                         // the input of a step in bytes
+  std::vector<std::int32_t> accumulators;            // what came of it, channels last
   ContractionHook hook;
 
   explicit Impl(ExactProgram program) : p(std::move(program)) {
@@ -115,6 +138,7 @@ struct Executor::Impl {
     }
     for (const Step& s : p.steps) {
       width.push_back(step_width(s));
+      bytes.push_back(width.back() == 32 ? bytes_of(s) : Bytes());
       group.emplace_back();
       table.emplace_back();
       if (auto* r = std::get_if<IntRequant>(&s.params)) prepare(*r, s);
@@ -124,6 +148,62 @@ struct Executor::Impl {
   }
 
   const Buffer& buf(int i) const { return p.buffers[static_cast<std::size_t>(i)]; }
+
+  Bytes bytes_of(const Step& s) const {
+    Bytes b;
+    const auto* c = std::get_if<IntConv>(&s.params);
+    const auto* m = std::get_if<IntMatMul>(&s.params);
+    if ((!c && (!m || m->weights.empty())) || !are_bytes(c ? c->weights : m->weights)) return b;
+    const auto zero = zero_code(buf(s.in[0]));
+    if (!zero) return b;
+    b.zero = *zero;
+    const Shape& xs = buf(s.in[0]).shape;
+    double products = static_cast<double>(element_count(buf(s.out).shape));
+    if (m) {
+      const std::vector<std::int8_t> w(m->weights.begin(), m->weights.end());
+      b.product = pack_int8(w.data(), m->m, 1, m->k, 1, m->m, nullptr, b.zero);
+      products *= static_cast<double>(m->k);
+    } else {
+      Int8Geometry g;
+      g.height = xs[2], g.width = xs[3], g.in = xs[1], g.out = c->out_channels, g.group = c->group;
+      g.kernel_h = c->kh, g.kernel_w = c->kw, g.stride_h = c->stride_h, g.stride_w = c->stride_w, g.dilation_h = c->dilation_h, g.dilation_w = c->dilation_w;
+      g.top = c->pad_top, g.left = c->pad_left, g.bottom = c->pad_bottom, g.right = c->pad_right;
+      const std::int64_t each = g.in / g.group, taps = g.kernel_h * g.kernel_w;
+      if (g.out_height() != buf(s.out).shape[2] || g.out_width() != buf(s.out).shape[3] || g.height * g.width > INT32_MAX) return b;
+      std::vector<std::int8_t> w(c->weights.size());
+      for (std::int64_t o = 0; o < g.out; ++o)
+        for (std::int64_t k = 0; k < each; ++k)
+          for (std::int64_t t = 0; t < taps; ++t) w[static_cast<std::size_t>((o * taps + t) * each + k)] = static_cast<std::int8_t>(c->weights[static_cast<std::size_t>((o * each + k) * taps + t)]);
+      b.conv = std::make_unique<Int8Convolution>(g, w.data(), nullptr, static_cast<std::uint8_t>(b.zero));
+      products *= static_cast<double>(each * taps);
+    }
+    b.options.threads = products < 1e6 ? 1 : 0;
+    return b;
+  }
+  // Axes of extents [n, a, b] become [n, b, a]; each row of `to` has `room` elements.
+  template <class From, class To>
+  static void swapped(const From* x, std::int64_t n, std::int64_t a, std::int64_t b, std::int64_t room, std::int32_t add, To* to) {
+    constexpr std::int64_t block = 32;
+    for (std::int64_t k = 0; k < n; ++k)
+      for (std::int64_t i = 0; i < b; i += block)
+        for (std::int64_t j = 0; j < a; ++j)
+          for (std::int64_t q = i; q < std::min(b, i + block); ++q) to[(k * b + q) * room + j] = static_cast<To>(x[(k * a + j) * b + q] + add);
+  }
+  void in_bytes(const Bytes& b, const std::vector<std::int32_t>& x, const Shape& xs, const Shape& ys, std::vector<std::int32_t>& y) {
+    if (b.product) {
+      const std::int64_t k = b.product->depth, rows = static_cast<std::int64_t>(x.size()) / k, lda = b.product->groups() * 4;
+      codes.resize(static_cast<std::size_t>(rows * lda));
+      for (std::int64_t r = 0; r < rows; ++r)
+        for (std::int64_t i = 0; i < k; ++i) codes[static_cast<std::size_t>(r * lda + i)] = static_cast<std::uint8_t>(x[static_cast<std::size_t>(r * k + i)] + b.zero);
+      return gemm_int8(codes.data(), rows, lda, *b.product, y.data(), b.product->columns, b.options);
+    }
+    const std::int64_t inner = xs[2] * xs[3], outer = ys[2] * ys[3];
+    codes.resize(static_cast<std::size_t>(xs[0] * inner * b.conv->channels() + 3));
+    swapped(x.data(), xs[0], xs[1], inner, b.conv->channels(), b.zero, codes.data());
+    accumulators.resize(y.size());
+    b.conv->run(codes.data(), xs[0], accumulators.data(), b.options);
+    swapped(accumulators.data(), xs[0], outer, ys[1], outer, 0, y.data());
+  }
 
   void prepare(const IntRequant& r, const Step& s) {
     group.back() = group_index(r.tables.empty() ? r.cast_group : r.group, buf(s.out).shape);
@@ -207,7 +287,9 @@ struct Executor::Impl {
     std::vector<T> sa, sb, y(static_cast<std::size_t>(element_count(buf(s.out).shape)), T(0));
     const Shape& ys = buf(s.out).shape;
     auto shape = [&](std::size_t i) -> const Shape& { return buf(s.in[i]).shape; };
-    if (auto* c = std::get_if<IntConv>(&s.params)) {
+    if (std::is_same_v<T, std::int32_t> && bytes[index].taken()) {
+      if constexpr (std::is_same_v<T, std::int32_t>) in_bytes(bytes[index], get<T>(s.in[0], sa), shape(0), ys, y);
+    } else if (auto* c = std::get_if<IntConv>(&s.params)) {
       conv(*c, get<T>(s.in[0], sa), shape(0), ys, y);
     } else if (auto* m = std::get_if<IntMatMul>(&s.params)) {
       matmul(*m, s, get<T>(s.in[0], sa), m->weights.empty() ? get<T>(s.in[1], sb) : sb, y);
@@ -525,6 +607,9 @@ Executor::Executor(ExactProgram program) : impl_(std::make_unique<Impl>(std::mov
 Executor::~Executor() = default;
 Executor::Executor(Executor&&) noexcept = default;
 const ExactProgram& Executor::program() const { return impl_->p; }
+int Executor::steps_in_bytes() const {
+  return static_cast<int>(std::count_if(impl_->bytes.begin(), impl_->bytes.end(), [](const Bytes& b) { return b.taken(); }));
+}
 void Executor::reset_state() {
   for (auto& s : impl_->states) s.clear();
 }

@@ -23,6 +23,8 @@ class Executor {
   Executor(Executor&&) noexcept;
 
   const ir::ExactProgram& program() const;
+  // Contractions that run on bytes (numerics/int8.h), because weights and the proven range of the input fit them.
+  int steps_in_bytes() const;
   // Graph outputs for one set of inputs (shapes as bound). Advances the state of Delays by one tick.
   // Errors: wrong shapes, NaN before an integer format.
   std::vector<Tensor> run(const std::vector<Tensor>& inputs);

@@ -12,8 +12,9 @@ namespace {
 
 using namespace tandem::ir;
 
-void sweep(RandomGraphOptions o, int graphs, std::uint64_t seed, int ticks) {
-  int ran = 0;
+// At least so many contractions ran on bytes, and so many on wider integers.
+void sweep(RandomGraphOptions o, int graphs, std::uint64_t seed, int ticks, int bytes_least, int wide_least) {
+  int ran = 0, in_bytes = 0, contractions = 0;
   for (int i = 0; i < graphs; ++i) {
     RandomGraph r = random_graph(o, seed + i);
     ExactProgram p;
@@ -25,6 +26,8 @@ void sweep(RandomGraphOptions o, int graphs, std::uint64_t seed, int ticks) {
     }
     ++ran;
     Executor x(p);
+    in_bytes += x.steps_in_bytes();
+    for (const Step& s : p.steps) contractions += std::holds_alternative<IntConv>(s.params) || std::holds_alternative<IntMatMul>(s.params);
     std::vector<std::vector<std::int64_t>> states;
     for (int t = 0; t < ticks; ++t) {
       auto in = random_inputs(r.graph, seed * 31 + i * 7 + t);
@@ -42,23 +45,62 @@ void sweep(RandomGraphOptions o, int graphs, std::uint64_t seed, int ticks) {
     }
   }
   EXPECT_GE(ran, graphs * 2 / 3);
+  EXPECT_GE(in_bytes, bytes_least);
+  EXPECT_GE(contractions - in_bytes, wide_least);
 }
 
 TEST(Exec, EqualsCarrierOnRandomGraphs) {
   RandomGraphOptions o;
   o.batch = 2;
-  sweep(o, 300, 40000, 2);
+  sweep(o, 300, 40000, 2, 150, 10);
 }
 TEST(Exec, EqualsCarrierOnWideFormats) {
   RandomGraphOptions o;
   o.max_bits = 16;
-  sweep(o, 60, 50000, 1);
+  sweep(o, 60, 50000, 1, 5, 20);
 }
 TEST(Exec, EqualsCarrierWithState) {
   RandomGraphOptions o;
   o.state = true;
   o.joins = false;
-  sweep(o, 60, 60000, 4);
+  sweep(o, 60, 60000, 4, 20, 0);
+}
+
+// Every range of eight bits, signed, unsigned and neither, with padding, strides, groups and a depth that is no multiple of four.
+TEST(Exec, EveryContractionInBytesEqualsTheCarrier) {
+  int in_bytes = 0, offset = 0, parallel = 0;
+  for (std::uint64_t seed = 0; seed < 120; ++seed) {
+    Rng r(seed, "bytes");
+    Graph g;
+    const auto quant = [&](ValueId v, float scale, float zero, float bits, bool is_signed) {
+      const auto c = [&](float x) { return g.add_constant(g.unique_name("c"), Tensor::scalar(x)); };
+      return g.add_node("Quant", {v, c(scale), c(zero), c(bits)}, {{"signed", std::int64_t{is_signed}}}, "", "qonnx.custom_op.general");
+    };
+    const bool dense = seed % 3 == 0, is_signed = r.chance(0.5), large = seed % 20 == 1;
+    const float zero = !is_signed && r.chance(0.4) ? static_cast<float>(r.range(1, 200)) : 0;
+    offset += zero != 0;
+    const std::int64_t group = dense || large ? 1 : r.range(1, 3), cin = large ? 32 : group * r.range(1, 7), cout = large ? 64 : group * r.range(1, 40), k = r.range(1, 3);
+    const Shape xs = dense ? Shape{r.range(1, 5), cin} : Shape{r.range(1, 2), cin, large ? 16 : r.range(3, 9), large ? 16 : r.range(3, 9)};
+    const Shape ws = dense ? Shape{cin, cout} : Shape{cout, cin / group, k, k};
+    parallel += large;
+    Tensor w(DType::f32, ws);
+    for (std::int64_t i = 0; i < w.size(); ++i) w.set(i, r.range(-127, 127));
+    const ValueId x = quant(g.add_input("x", DType::f32, dims_of(xs)), 1, zero, 8, is_signed), weights = quant(g.add_constant("w", w), 1, 0, 8, true);
+    const auto two = [&](std::int64_t lo, std::int64_t hi) { return std::vector<std::int64_t>{r.range(lo, hi), r.range(lo, hi)}; };
+    const auto pads = two(0, k - 1);
+    if (dense) g.outputs = {g.add_node("MatMul", {x, weights})};
+    else g.outputs = {g.add_node("Conv", {x, weights}, {{"group", group}, {"strides", two(1, 2)}, {"pads", std::vector<std::int64_t>{pads[0], pads[1], pads[1], pads[0]}}})};
+    infer_shapes(g);
+    Tensor in(DType::f32, xs);
+    for (std::int64_t i = 0; i < in.size(); ++i) in.set(i, static_cast<double>(r.range(-260, 260)));
+    const ExactProgram p = lower_exact(g);
+    Executor e(p);
+    in_bytes += e.steps_in_bytes();
+    ASSERT_TRUE(e.run({in})[0].same(evaluate_carrier(p, {in})[0])) << "seed " << seed << "\n" << to_text(p);
+  }
+  EXPECT_EQ(in_bytes, 120);
+  EXPECT_GT(offset, 10);
+  EXPECT_EQ(parallel, 6);
 }
 
 TEST(Exec, RowsInBatchesEqualRowsAlone) {

@@ -32,6 +32,7 @@ struct Step {
   Kernel kernel;               // of our own, or of the library
   int node = -1;               // else: by the reference evaluator
   bool dynamic = false;        // extents become known here
+  int threads = 0;             // of the library; 0: none of its
 };
 
 bool known(const TensorType& t) { return t.dims && all_known(*t.dims); }
@@ -40,6 +41,8 @@ Shape shape_in(const TensorType& t) {
   for (const Dim& d : *t.dims) s.push_back(d.n);
   return s;
 }
+
+bool is_sum(const Node& n) { return n.domain.empty() && (n.op == "Add" || n.op == "Sum") && n.inputs.size() == 2; }
 
 // Conv -> BatchNormalization of constants: the factors go into the weights, where no weight leaves the normal floats.
 bool fold_batchnorm(Graph& g, Node& conv, const Node& bn) {
@@ -115,7 +118,6 @@ struct FloatExecutor::Impl {
   Impl(Graph bound, FloatOptions o) : g(std::move(bound)), options(o) {
     threads = options.threads > 0 ? options.threads : ThreadBudget::jobs();
     library = options.library ? open_library() : nullptr;
-    if (library) library->set_threads(threads);  // its primitives are made for a number of threads
     sort_nodes(g);
     infer_shapes(g);
     for (const Node& n : g.nodes)
@@ -175,15 +177,26 @@ struct FloatExecutor::Impl {
   int place(ValueId v, const LayoutPtr& layout) {
     if (const Place* p = find_place(v, layout)) return p->memory;
     const Place from = places[static_cast<std::size_t>(v)].at(0);
-    const Operation r = library->reorder(shape_in(value(v).type), from.layout, layout);
+    const Shape s = shape_in(value(v).type);
+    const int before = lent;
+    lend(8.0 * static_cast<double>(element_count(s)));
+    const Operation r = library->reorder(s, from.layout, layout);
     const int to = new_memory(r.out_bytes);
     add_operation(r, {from.memory}, to);
+    lend_threads(before);
     --counts.library, ++counts.reorders;
     places[static_cast<std::size_t>(v)].push_back({layout, to});
     return to;
   }
+  // Threads of the library's next primitive: waking others costs more than little work takes.
+  int lent = 0;
+  void lend_threads(int n) {
+    if (n != lent) library->set_threads(lent = n);
+  }
+  void lend(double operations) { lend_threads(operations < 5e5 ? 1 : threads); }
   void add_operation(const Operation& o, std::vector<int> in, int out) {
     Step s;
+    s.threads = lent;
     s.in = std::move(in), s.out = {out};
     s.kernel.run = [run = o.run](const void* const* in, void* const* out, std::byte* scratch) { run(in, out[0], scratch); };
     s.kernel.scratch = o.scratch, s.kernel.held = o.held;
@@ -371,8 +384,13 @@ struct FloatExecutor::Impl {
   bool plan_library(int i, const NodeView& v, const Uses& uses, std::vector<bool>& done) {
     const Node& n = g.nodes[static_cast<std::size_t>(i)];
     if (v.in_type.empty() || v.in_type[0] != DType::f32 || v.out.empty() || v.out_type[0] != DType::f32) return false;
-    if (auto conv = convolution_spec(v)) return plan_convolution(i, *conv, uses, done);
+    const auto results = static_cast<double>(element_count(v.out[0]));
+    if (auto conv = convolution_spec(v)) {
+      lend(results * static_cast<double>(element_count(conv->w)) / static_cast<double>(conv->w[conv->transposed ? 1 : 0]));
+      return plan_convolution(i, *conv, uses, done);
+    }
     if (auto m = matmul_spec(v)) {
+      lend(results * static_cast<double>(m->trans_a ? m->a[0] : m->a.back()));
       auto o = library->matmul(*m);
       if (!o) return false;
       std::vector<int> in{place(n.in(0), nullptr)};
@@ -382,7 +400,9 @@ struct FloatExecutor::Impl {
     }
     const std::vector<Place>& have = places[static_cast<std::size_t>(n.in(0))];
     const LayoutPtr layout = have.back().layout;
+    lend(8 * results);
     if (auto p = pool_spec(v)) {
+      lend(results * static_cast<double>(element_count(p->kernel)));
       auto o = library->pool(*p, layout);
       if (!o) return false;
       finish(n.outputs[0], *o, {place(n.in(0), o->in)}, -1);
@@ -397,7 +417,7 @@ struct FloatExecutor::Impl {
       finish(n.outputs[0], *o, {from}, dies(n.in(0), i, uses) ? from : -1);
       return true;
     }
-    if (n.op == "Add" && n.domain.empty() && v.in.size() == 2 && v.in[0] == v.in[1] && v.in[0] == v.out[0]) {
+    if (is_sum(n) && v.in[0] == v.in[1] && v.in[0] == v.out[0]) {
       auto o = library->add(v.in[0], layout);
       if (!o) return false;
       const int from = place(n.in(0), layout);
@@ -423,7 +443,7 @@ struct FloatExecutor::Impl {
       if (users.size() == 1 && !output) {
         const int a = users[0];
         const Node& add = g.nodes[static_cast<std::size_t>(a)];
-        if (add.op == "Add" && add.domain.empty() && add.in(0) != add.in(1)) {
+        if (is_sum(add) && add.in(0) != add.in(1)) {
           const ValueId x = add.in(0) == y ? add.in(1) : add.in(0);
           const auto k = static_cast<std::size_t>(x);
           const TensorType& t = value(x).type;
@@ -552,8 +572,8 @@ struct FloatExecutor::Impl {
     }
     for (std::size_t m = 0; m < memory.size(); ++m)
       if (memory[m].where == Memory::input) at[m] = const_cast<void*>(inputs[memory[m].input_index].raw());
-    if (library) library->set_threads(threads);
     std::optional<Graph> typed;
+    lent = 0;  // another thread may call than last time
     if (!bounded) typed = g;
     Graph& types = typed ? *typed : g;
     std::vector<const void*> in;
@@ -563,6 +583,7 @@ struct FloatExecutor::Impl {
         reference(s, types);
         continue;
       }
+      if (s.threads) lend_threads(s.threads);
       in.clear(), out.clear();
       for (int m : s.in) in.push_back(m < 0 ? nullptr : at[static_cast<std::size_t>(m)]);
       for (int m : s.out) out.push_back(m < 0 ? nullptr : at[static_cast<std::size_t>(m)]);

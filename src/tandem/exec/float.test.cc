@@ -182,7 +182,7 @@ struct Builder {
         const std::int64_t to = width << stage, stride = stage > 0 && block == 0 ? 2 : 1;
         const ValueId y = conv(relu(conv(x, c, to, 3, stride)), to, to, 3, 1);
         const ValueId shortcut = c == to && stride == 1 ? x : conv(x, c, to, 1, stride);
-        x = relu(g.add_node("Add", {y, shortcut}));
+        x = relu(g.add_node(stage % 2 ? "Sum" : "Add", {y, shortcut}));
         c = to;
       }
     x = g.add_node("Flatten", {g.add_node("GlobalAveragePool", {x})});

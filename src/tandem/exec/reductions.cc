@@ -234,6 +234,41 @@ std::optional<Kernel> normalisation(const NodeView& v) {
   return k;
 }
 
+// LRN: squares of neighbouring channels.
+TANDEM_WIDEST void square_row(const float* x, double* y, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) y[i] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+}
+std::optional<Kernel> response(const NodeView& v) {
+  const Shape& x = v.in[0];
+  if (x.size() < 2) return {};
+  const std::int64_t channels = x[1], inner = element_count(Shape(x.begin() + 2, x.end())), size = v.node.attr_int("size", 1);
+  const double alpha = v.node.attr_float("alpha", 1e-4) / static_cast<double>(size), beta = v.node.attr_float("beta", 0.75), bias = v.node.attr_float("bias", 1);
+  constexpr std::int64_t block = 256;
+  const std::int64_t blocks = (inner + block - 1) / block, before = (size - 1) / 2, after = size / 2;
+  Kernel k;
+  k.run = [=, threads = v.threads](const void* const* in, void* const* out, std::byte*) {
+    ranges(threads, x[0] * blocks, grain_of(channels * block), [&](std::int64_t from, std::int64_t to) {
+      for (std::int64_t t = from; t < to; ++t) {
+        const std::int64_t at = t / blocks * channels * inner + t % blocks * block, width = std::min(block, inner - t % blocks * block);
+        const float* p = static_cast<const float*>(in[0]) + at;
+        float* q = static_cast<float*>(out[0]) + at;
+        double sum[block];
+        for (std::int64_t c = 0; c < channels; ++c) {
+          std::fill(sum, sum + width, 0.0);  // summed anew: what is taken off again would leave its rounding
+          for (std::int64_t j = std::max<std::int64_t>(0, c - before); j <= std::min(channels - 1, c + after); ++j) square_row(p + j * inner, sum, width);
+          for (std::int64_t i = 0; i < width; ++i) {
+            const double s = bias + alpha * sum[i];
+            // x^-3/4 is the usual one: two square roots.
+            const double f = beta == 0.75 ? 1 / (std::sqrt(s) * std::sqrt(std::sqrt(s))) : std::pow(s, -beta);
+            q[c * inner + i] = static_cast<float>(static_cast<double>(p[c * inner + i]) * f);
+          }
+        }
+      }
+    });
+  };
+  return k;
+}
+
 // ---- pooling ----------------------------------------------------------------------------------------
 std::optional<Kernel> pool(const NodeView& v) {
   const std::string& op = v.node.op;
@@ -327,6 +362,7 @@ std::optional<Kernel> reduction_kernel(const NodeView& v) {
   if (n.op == "Softmax") return rows_along(v, softmax_row);
   if (n.op == "LogSoftmax") return rows_along(v, log_softmax_row);
   if (n.op == "LayerNormalization" || n.op == "RMSNormalization" || n.op == "InstanceNormalization" || n.op == "GroupNormalization") return normalisation(v);
+  if (n.op == "LRN") return response(v);
   if (n.op == "MaxPool" || n.op == "AveragePool" || n.op == "GlobalAveragePool" || n.op == "GlobalMaxPool") return pool(v);
   for (const Fold& f : kFolds)
     if (n.op == f.op) return fold(v, f);
