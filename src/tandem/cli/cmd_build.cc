@@ -42,6 +42,7 @@ Run setup(Options& o) {
     bool no_place = false, no_verify = false, dry_run = false;
   };
   auto a = std::make_shared<Args>();
+  a->model.quantisers = true;
   a->model.declare(o, "Model file of a quantised model");
   o.option("--target", a->target, "Device: a name of `tandem targets` or a YAML file (default up5k)");
   o.option("--clock", a->clock, "Clock in MHz (default: the target's)");

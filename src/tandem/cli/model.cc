@@ -16,6 +16,7 @@ void ModelArgs::declare(Options& o, const std::string& help, bool required) {
   o.argument("MODEL", file, help, required);
   o.option("--weights", weights, "Arrays (.npz, .safetensors; .h5 for Keras) that replace the model's weights of the same names; random: for those of files that are not there");
   o.option("--dim", dims, "An extent: batch=1 for a symbol, x:0=1 for an axis of an input (may be repeated)");
+  o.flag("--as-quantisers", quantisers, "Of a TFLite model: its quantisers (rounded once, as hardware does) instead of TFLite's own integer arithmetic");
   o.flag("--cache", cache, "Of a language model's checkpoint: keys and values are inputs and outputs");
 }
 
@@ -24,6 +25,7 @@ Graph ModelArgs::read(const Context& c) const {
   r.invent = look_only || weights == "random";
   if (weights != "random") r.weights = weights;
   r.cache = cache;
+  r.quantisers = quantisers;
   r.limits = c.limits;
   Graph g = read_model(file, r);
   if (const auto it = g.metadata.find("onnx.invented"); it != g.metadata.end()) c.note(fmt::format("weights of {} are not there: random ones stand for them", it->second));

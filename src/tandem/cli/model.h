@@ -13,7 +13,7 @@ namespace tandem::cli {
 struct ModelArgs {
   std::string file, weights;
   std::vector<std::string> dims;
-  bool cache = false;
+  bool cache = false, quantisers = false;
   bool look_only = false;  // weights that are not there may be invented unasked: only the structure counts
   void declare(Options& o, const std::string& help, bool required = true);
   // Any format, told apart by content. Free extents that --dim does not name are still symbols.

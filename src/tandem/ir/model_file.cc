@@ -74,7 +74,7 @@ Graph read_model(const std::filesystem::path& path, const ReadModelOptions& o) {
   Graph g;
   switch (format) {
     case ModelFormat::onnx: g = read_onnx(path, o.limits, o.invent ? Absent::invent : Absent::refuse); break;
-    case ModelFormat::tflite: g = read_tflite(path, o.limits); break;
+    case ModelFormat::tflite: g = read_tflite(path, o.limits, o.quantisers ? TfliteAs::quantisers : TfliteAs::forms); break;
     case ModelFormat::keras: g = read_keras(path, o.limits, keras_weights ? o.weights : std::filesystem::path()); break;
     case ModelFormat::llama2: g = read_llama2(path, {.cache = o.cache}, o.limits); break;
   }

@@ -21,6 +21,7 @@ struct ReadModelOptions {
   // file alone, or what lies beside it.
   std::filesystem::path weights;
   bool invent = false;  // onnx: weights in files that are not there are small random numbers, the metadata "onnx.invented" names the files
+  bool quantisers = false;  // TFLite: a quantised model as ONNX operators and its quantisers instead of TFLite's own integer forms
   bool cache = false;   // llama2: with the cache of keys and values as inputs and outputs
   Limits limits;
 };

@@ -84,8 +84,10 @@ struct TfliteOptions {
 // A quantised model as forms of domain "tflite". Refused by name: operators and types without a form, scales that a form does
 // not take, variables in resources, several subgraphs that call each other.
 Graph tflite_graph(const TfliteModel& m, const TfliteOptions& options = {});
-// Any model. Errors name the file.
-Graph read_tflite(const std::filesystem::path& path, const Limits& limits = {});
+// Any model: a float one as ONNX operators (ir/tflite_float.h), a quantised one as forms, or as ONNX operators with its quantisers, which
+// hardware can have. Errors name the file.
+enum class TfliteAs { forms, quantisers };
+Graph read_tflite(const std::filesystem::path& path, const Limits& limits = {}, TfliteAs as = TfliteAs::forms);
 
 // "operator 3 (CONV_2D, which computes 'y')": how errors name an operator.
 std::string describe(const TfliteSubgraph& s, std::size_t op);
