@@ -102,6 +102,39 @@ void qlinear_conv_eval(Args& e) {
   e.out[0] = requantised(e, std::move(y), scales(*e.in[1], *e.in[4], *e.in[6]), 1, e.in[7]->v.at(0));
 }
 
+// The exact meaning: the integers of both operands, one product of all scales, one cast. Where scales or zero points are not constant there is none.
+std::vector<ValueId> decompose_qlinear(Graph& g, const Node& n) {
+  const bool conv = n.op == "QLinearConv";
+  for (std::size_t i : {1, 2, 4, 5, 6, 7})
+    if (n.in(i) == kNone || !g.constant(n.in(i))) return {};
+  const auto& x = g.values[static_cast<std::size_t>(n.in(0))].type.dims;
+  const auto& w = g.values[static_cast<std::size_t>(n.in(3))].type.dims;
+  if (!x || !w || x->size() < 2 || w->size() < 2) return {};
+  const std::string base = n.name.empty() ? g.values[static_cast<std::size_t>(n.outputs[0])].name : n.name;
+  const auto rank = static_cast<std::int64_t>(x->size());
+  const auto codes = [&](ValueId v, ValueId zero, std::int64_t axis, const char* suffix) {
+    Tensor ones(DType::f32, g.constant(zero)->shape());
+    for (std::int64_t i = 0; i < ones.size(); ++i) ones.set(i, 1);
+    return g.add_node("DequantizeLinear", {v, g.add_constant(base + "_one", ones), zero}, {{"axis", axis}}, base + suffix);
+  };
+  // A scale of its own for each slice along an axis, counted from the end.
+  const auto scaled = [&](ValueId v, ValueId scale, std::int64_t behind, const char* suffix) {
+    const Tensor& s = *g.constant(scale);
+    Shape shape;
+    if (s.size() > 1) {
+      shape.assign(static_cast<std::size_t>(behind) + 1, 1);
+      shape[0] = s.size();
+    }
+    return g.add_node("Mul", {v, g.add_constant(base + suffix, s.reshaped(shape))}, {}, base + suffix);
+  };
+  std::vector<ValueId> in{codes(n.in(0), n.in(2), conv ? 1 : rank - 2, "_x"), codes(n.in(3), n.in(5), conv ? 0 : static_cast<std::int64_t>(w->size()) - 1, "_w")};
+  if (conv && n.in(8) != kNone) in.push_back(g.add_node("DequantizeLinear", {n.in(8), g.add_constant(base + "_one", Tensor::scalar(1.0f))}, {}, base + "_bias"));
+  ValueId y = g.add_node(conv ? "Conv" : "MatMul", in, n.attrs, base + "_sums");
+  y = scaled(y, n.in(1), 1, "_x_scale");
+  y = scaled(y, n.in(4), conv ? rank - 2 : 0, "_w_scale");
+  return {g.add_node("QuantizeLinear", {y, n.in(6), n.in(7)}, {}, base + "_codes")};
+}
+
 void sample_integer(const OpDef& op, Sample& s) {
   const bool conv = op.name == "ConvInteger" || op.name == "QLinearConv", requant = op.name.starts_with("QLinear");
   const std::int64_t n = s.r.range(1, 3), k = s.r.range(1, 3), m = s.r.range(1, 3);
@@ -134,11 +167,11 @@ std::span<const OpDef> integer_ops() {
             .inputs = {{"X", "i8 or u8"}, {"W", "i8 or u8"}, {"x_zero_point", "one", true}, {"w_zero_point", "one, or one per output channel", true}}, .outputs = {{"Y", "i32"}},
             .attributes = window_attributes(), .infer = infer_conv_integer, .eval = {conv_integer_eval, nullptr}, .einsum = kConv.einsum, .sample = sample_integer},
       OpDef{.domain = "", .name = "QLinearMatMul", .summary = "Matrix product of quantised matrices, quantised again.",
-            .doc = "Y = saturate(round(acc * (a_scale * b_scale / y_scale)) + y_zero), acc = (A - a_zero) * (B - b_zero); in f32, half to even.", .source = "ONNX QLinearMatMul-10",
-            .inputs = kQuantisedMatMul, .outputs = {{"Y", "type of y_zero_point"}}, .infer = infer_qlinear_matmul, .eval = {qlinear_matmul_eval, nullptr}, .sample = sample_integer},
+            .doc = "Y = saturate(round(acc * (a_scale * b_scale / y_scale)) + y_zero), acc = (A - a_zero) * (B - b_zero); in f32, half to even. Exactly: with one product of the three scales.", .source = "ONNX QLinearMatMul-10",
+            .inputs = kQuantisedMatMul, .outputs = {{"Y", "type of y_zero_point"}}, .infer = infer_qlinear_matmul, .eval = {qlinear_matmul_eval, nullptr}, .decompose = decompose_qlinear, .sample = sample_integer},
       OpDef{.domain = "", .name = "QLinearConv", .summary = "Convolution of quantised tensors, quantised again.",
-            .doc = "Y = saturate(round(acc * (x_scale * w_scale / y_scale)) + y_zero), acc = Conv(X - x_zero, W - w_zero) + B; in f32, half to even.", .source = "ONNX QLinearConv-10",
-            .inputs = kQuantisedConv, .outputs = {{"Y", "type of y_zero_point"}}, .attributes = window_attributes(), .infer = infer_qlinear_conv, .eval = {qlinear_conv_eval, nullptr},
+            .doc = "Y = saturate(round(acc * (x_scale * w_scale / y_scale)) + y_zero), acc = Conv(X - x_zero, W - w_zero) + B; in f32, half to even. Exactly: with one product of the three scales.", .source = "ONNX QLinearConv-10",
+            .inputs = kQuantisedConv, .outputs = {{"Y", "type of y_zero_point"}}, .attributes = window_attributes(), .infer = infer_qlinear_conv, .eval = {qlinear_conv_eval, nullptr}, .decompose = decompose_qlinear,
             .sample = sample_integer},
   };
   return ops;
