@@ -15,7 +15,7 @@ void FlatBytes::spend(std::uint64_t bytes, std::uint64_t objects) {
 }
 
 FlatTable::FlatTable(FlatBytes& b, std::uint64_t at, std::string_view what) : b_(&b), at_(at) {
-  b.spend(64, 1);
+  b.spend(320, 1);
   const auto back = b.read<std::int32_t>(at, what);  // the vtable lies that far before the table, or behind it
   const std::int64_t vtable = static_cast<std::int64_t>(at) - back;
   if (vtable < 0) b.outside(static_cast<std::uint64_t>(at), 4, what);
@@ -24,7 +24,8 @@ FlatTable::FlatTable(FlatBytes& b, std::uint64_t at, std::string_view what) : b_
   table_bytes_ = b.read<std::uint16_t>(vtable_ + 2, what);
   b.slice(vtable_, vtable_bytes_, what);
   b.slice(at_, table_bytes_, what);
-  if (vtable_bytes_ < 4 || vtable_bytes_ % 2 || table_bytes_ < 4) throw bad_input("{} has a table of {} bytes with {} bytes of fields", what, table_bytes_, vtable_bytes_).expected("at least 4 of each");
+  if (vtable_bytes_ < 4 || vtable_bytes_ % 2 || table_bytes_ < 4)
+    throw bad_input("{} has a table of {} bytes with {} bytes of fields", what, table_bytes_, vtable_bytes_).expected("at least 4 of each");
 }
 FlatTable FlatTable::root(FlatBytes& b, std::string_view what) { return FlatTable(b, b.read<std::uint32_t>(0, what), what); }
 

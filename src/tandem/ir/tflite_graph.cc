@@ -1,6 +1,6 @@
 // A parsed TensorFlow Lite model as a graph of forms.
 #include <cmath>
-#include <unordered_set>
+#include <unordered_map>
 
 #include "tandem/ir/op.h"
 #include "tandem/ir/tflite.h"
@@ -18,7 +18,8 @@ struct Builder {
   const TfliteSubgraph& s;
   Graph g;
   std::vector<ValueId> ids;  // of the file's tensors; kNone: not met yet
-  std::unordered_set<std::string> value_names, node_names;
+  using Names = std::unordered_map<std::string, std::int64_t>;  // names taken, each with the next number to try behind it
+  Names value_names, node_names;
   std::uint64_t memory = 0;
   std::size_t at = 0;        // the operator being built
   const TfliteOperator* o = nullptr;
@@ -39,10 +40,10 @@ struct Builder {
   }
 
   // ---- names and values ---------------------------------------------------------------------------
-  static std::string fresh(std::unordered_set<std::string>& taken, const std::string& base) {
-    if (taken.insert(base).second) return base;
-    for (std::int64_t k = 1;; ++k)
-      if (std::string n = fmt::format("{}_{}", base, k); taken.insert(n).second) return n;
+  static std::string fresh(Names& taken, const std::string& base) {
+    if (taken.emplace(base, 1).second) return base;
+    for (std::int64_t& k = taken[base];;)
+      if (std::string n = fmt::format("{}_{}", base, k++); taken.emplace(n, 1).second) return n;
   }
   ValueId add(const std::string& base, TensorType type) {
     Value v;
@@ -59,13 +60,16 @@ struct Builder {
   }
   void spend(std::uint64_t bytes) {
     memory += bytes;
-    if (memory > options.limits.memory_bytes) throw Error(Exit::limit, fmt::format("the tensors of the model take more than {} MiB", options.limits.memory_bytes >> 20)).fix("raise --memory");
+    if (memory > options.limits.memory_bytes)
+      throw Error(Exit::limit, fmt::format("the tensors of the model take more than {} MiB", options.limits.memory_bytes >> 20)).fix("raise --memory");
   }
   ValueId integers(const std::string& base, const Ints& v) { return constant(base, Tensor::of<std::int64_t>({static_cast<std::int64_t>(v.size())}, v)); }
   DType held(int i) const {
     const TfliteTensor& t = s.tensors[static_cast<std::size_t>(i)];
     if (t.sparse) refuse(fmt::format("tensor '{}' is sparse", tensor_name(i)), "dense tensors", "convert the model without sparsity");
-    if (!t.dtype) refuse(fmt::format("tensor '{}' holds {}", tensor_name(i), t.type), "integers of 8 to 64 bits, booleans or floats", t.type.find("INT4") != std::string::npos ? "quantise the weights to 8 bits" : "");
+    if (!t.dtype)
+      refuse(fmt::format("tensor '{}' holds {}", tensor_name(i), t.type), "integers of 8 to 64 bits, booleans or floats",
+             t.type.find("INT4") != std::string::npos ? "quantise the weights to 8 bits" : "");
     return *t.dtype;
   }
   TensorType type_of(int i) const { return {held(i), dims_of(s.tensors[static_cast<std::size_t>(i)].shape)}; }
@@ -120,7 +124,8 @@ struct Builder {
 
   // ---- what an operator says ----------------------------------------------------------------------
   void ports(std::size_t least, std::size_t most, std::size_t outputs = 1) const {
-    if (o->inputs.size() < least || o->inputs.size() > most) refuse(fmt::format("{} inputs", o->inputs.size()), least == most ? fmt::format("{}", least) : fmt::format("{} to {}", least, most));
+    if (o->inputs.size() < least || o->inputs.size() > most)
+      refuse(fmt::format("{} inputs", o->inputs.size()), least == most ? fmt::format("{}", least) : fmt::format("{} to {}", least, most));
     if (o->outputs.size() != outputs) refuse(fmt::format("{} outputs", o->outputs.size()), fmt::format("{}", outputs));
   }
   int in(std::size_t i) const { return i < o->inputs.size() ? o->inputs[i] : -1; }
@@ -138,7 +143,9 @@ struct Builder {
   };
   Scale scale(int i) const {
     const TfliteQuantisation& q = tensor(i).quant;
-    if (q.scales.empty()) refuse(fmt::format("tensor '{}' ({}) has no scale", tensor_name(i), tensor(i).type), "a quantised tensor", "quantise the whole model, its inputs and outputs included");
+    if (q.scales.empty())
+      refuse(fmt::format("tensor '{}' ({}) has no scale", tensor_name(i), tensor(i).type), "a quantised tensor",
+             "quantise the whole model, its inputs and outputs included");
     if (q.scales.size() != 1) refuse(fmt::format("tensor '{}' has {} scales", tensor_name(i), q.scales.size()), "one");
     return {q.scales[0], q.zero_points[0]};
   }
@@ -214,7 +221,8 @@ struct Builder {
     a["padding"] = padding();
     a["strides"] = Ints{whole("stride_h"), whole("stride_w")};
     const Shape& y = tensor(out(0)).shape;
-    if (tensor(needed(0)).constant && integers_of(0) != y) refuse(fmt::format("the output shape {} for a tensor of the shape {}", to_string(Shape(integers_of(0))), to_string(y)), "the same");
+    if (tensor(needed(0)).constant && integers_of(0) != y)
+      refuse(fmt::format("the output shape {} for a tensor of the shape {}", to_string(Shape(integers_of(0))), to_string(y)), "the same");
     a["output_shape"] = y;
     form("TransposeConv", {value(in(2)), value(in(1)), value(in(3))}, a);
   }
@@ -260,7 +268,10 @@ struct Builder {
     ports(1, 1);
     const Scale x = scale(needed(0)), y = scale(out(0));
     if (std::abs(x.scale - y.scale) > 1e-6 || x.zero != y.zero) refuse("input and output have other scales", "the same scale and zero point");
-    Attributes a{{"kernel_shape", Ints{whole("filter_height"), whole("filter_width")}}, {"strides", Ints{whole("stride_h"), whole("stride_w")}}, {"padding", padding()}, {"activation", activation()}};
+    Attributes a{{"kernel_shape", Ints{whole("filter_height"), whole("filter_width")}},
+                 {"strides", Ints{whole("stride_h"), whole("stride_w")}},
+                 {"padding", padding()},
+                 {"activation", activation()}};
     put(a, "y", out(0));
     form(op, {value(in(0))}, a);
   }
@@ -417,6 +428,62 @@ struct Builder {
     const ValueId v = value(x), parts = integers(tensor_name(out(0)) + "_sizes", sizes);
     node("Split", "", {v, parts}, std::move(outputs), {{"axis", static_cast<std::int64_t>(d)}});
   }
+  // A value between the nodes that stand for one operator.
+  ValueId between(const std::string& op, const std::string& what, std::vector<ValueId> inputs, DType t, Attributes attrs = {}) {
+    const ValueId v = add(tensor_name(out(0)) + what, {t, std::nullopt});
+    node(op, "", std::move(inputs), {v}, std::move(attrs));
+    return v;
+  }
+  void pack() {
+    if (o->inputs.empty() || o->outputs.size() != 1) refuse(fmt::format("{} inputs and {} outputs", o->inputs.size(), o->outputs.size()), "at least one input, one output");
+    const Shape& y = tensor(out(0)).shape;
+    const std::size_t axis = axis_of(whole("axis"), y);
+    Shape one = y;
+    one[axis] = 1;
+    const ValueId shape = integers(tensor_name(out(0)) + "_part_shape", one);
+    std::vector<ValueId> parts;
+    for (std::size_t i = 0; i < o->inputs.size(); ++i) moves(needed(i)), parts.push_back(between("Reshape", "_part", {value(in(i)), shape}, held(in(i))));
+    onnx("Concat", std::move(parts), {{"axis", static_cast<std::int64_t>(axis)}});
+  }
+  void unpack() {
+    if (o->inputs.size() != 1 || o->outputs.empty()) refuse(fmt::format("{} inputs and {} outputs", o->inputs.size(), o->outputs.size()), "one input, at least one output");
+    const int x = needed(0);
+    const std::size_t axis = axis_of(whole("axis"), tensor(x).shape);
+    std::vector<ValueId> parts;
+    for (std::size_t i = 0; i < o->outputs.size(); ++i) parts.push_back(add(tensor_name(out(i)) + "_part", {held(x), std::nullopt}));
+    const ValueId v = value(x), sizes = integers(tensor_name(out(0)) + "_sizes", Ints(parts.size(), 1));
+    node("Split", "", {v, sizes}, parts, {{"axis", static_cast<std::int64_t>(axis)}});
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      if (!same_scale(x, out(i))) refuse("input and outputs have other scales", "the same: the integers are only moved");
+      const ValueId shape = integers(tensor_name(out(i)) + "_shape", tensor(out(i)).shape);
+      node("Reshape", "", {parts[i], shape}, {value(out(i))});
+    }
+  }
+  // Blocks of height and width into the channels, or out of them: six axes, the middle ones exchanged.
+  void blocks(bool to_space) {
+    ports(1, 1);
+    moves(needed(0));
+    const Shape &x = tensor(in(0)).shape, &y = tensor(out(0)).shape;
+    const std::int64_t b = whole("block_size");
+    if (x.size() != 4 || y.size() != 4 || b < 1) refuse(fmt::format("blocks of {} in the shape {}", b, to_string(x)), "four axes, blocks from 1 on");
+    if (to_space ? x[3] % (b * b) != 0 : x[1] % b != 0 || x[2] % b != 0) refuse(fmt::format("blocks of {} in the shape {}", b, to_string(x)), "whole blocks");
+    const std::string base = tensor_name(out(0));
+    const Ints six = to_space ? Ints{x[0], x[1], x[2], b, b, x[3] / (b * b)} : Ints{x[0], x[1] / b, b, x[2] / b, b, x[3]};
+    const ValueId v = value(in(0)), split_ = between("Reshape", "_blocks", {v, integers(base + "_blocks_shape", six)}, held(in(0)));
+    const ValueId moved = between("Transpose", "_moved", {split_}, held(in(0)), {{"perm", Ints{0, 1, 3, 2, 4, 5}}});
+    onnx("Reshape", {moved, integers(base + "_shape", y)});
+  }
+  void gather() {
+    ports(2, 2);
+    moves(needed(0));
+    if (whole("batch_dims") != 0) refuse("batch axes in a gather", "none");
+    onnx("Gather", {value(in(0)), value(needed(1))}, {{"axis", static_cast<std::int64_t>(axis_of(whole("axis"), tensor(in(0)).shape))}});
+  }
+  void tile() {
+    ports(2, 2);
+    moves(needed(0));
+    onnx("Tile", {value(in(0)), integers(tensor_name(out(0)) + "_times", integers_of(1))});
+  }
   std::int64_t single(std::size_t i) const {
     const Ints v = integers_of(i);
     if (v.size() != 1) refuse(fmt::format("input {} has {} elements", i, v.size()), "one");
@@ -485,6 +552,12 @@ struct Builder {
       return split(needed(0), single(2));
     }
     if (op == "RESIZE_NEAREST_NEIGHBOR") return resize();
+    if (op == "PACK") return pack();
+    if (op == "UNPACK") return unpack();
+    if (op == "DEPTH_TO_SPACE") return blocks(true);
+    if (op == "SPACE_TO_DEPTH") return blocks(false);
+    if (op == "GATHER") return gather();
+    if (op == "TILE") return tile();
     if (op == "MINIMUM") return extreme("Min");
     if (op == "MAXIMUM") return extreme("Max");
     if (op == "ARG_MAX") return arg_max("ArgMax");
@@ -520,7 +593,8 @@ struct Builder {
       const auto v = static_cast<std::size_t>(ids[i]);
       const TensorType &a = said[v], &b = g.values[v].type;
       if (a.dtype != b.dtype || (a.dims && b.dims && all_known(*b.dims) && *a.dims != *b.dims))
-        throw bad_input("tensor '{}' is {} {} in the file and {} {} by its operator", g.values[v].name, to_string(a.dtype), a.dims ? to_string(*a.dims) : "", to_string(b.dtype), b.dims ? to_string(*b.dims) : "")
+        throw bad_input("tensor '{}' is {} {} in the file and {} {} by its operator", g.values[v].name, to_string(a.dtype), a.dims ? to_string(*a.dims) : "",
+                        to_string(b.dtype), b.dims ? to_string(*b.dims) : "")
             .fix("the file is damaged, or was resized after its conversion");
     }
     return std::move(g);
