@@ -84,7 +84,7 @@ struct TfliteOptions {
 // A quantised model as forms of domain "tflite". Refused by name: operators and types without a form, scales that a form does
 // not take, variables in resources, several subgraphs that call each other.
 Graph tflite_graph(const TfliteModel& m, const TfliteOptions& options = {});
-// Any model. Errors name the file.
+// Any model: one that computes on real numbers as ONNX operators (ir/tflite_float.h). Errors name the file.
 Graph read_tflite(const std::filesystem::path& path, const Limits& limits = {});
 
 // "operator 3 (CONV_2D, which computes 'y')": how errors name an operator.

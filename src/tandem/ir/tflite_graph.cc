@@ -4,6 +4,7 @@
 
 #include "tandem/ir/op.h"
 #include "tandem/ir/tflite.h"
+#include "tandem/ir/tflite_float.h"
 
 namespace tandem::ir {
 namespace {
@@ -533,8 +534,7 @@ Graph tflite_graph(const TfliteModel& m, const TfliteOptions& options) { return 
 Graph read_tflite(const std::filesystem::path& path, const Limits& limits) {
   const TfliteModel m = read_tflite_model(path, limits);
   try {
-    if (m.floating())
-      throw bad_input("its operators compute on real numbers").at(describe(m.subgraphs[0], 0)).expected("a model quantised to integers").fix("quantise it with its converter, or export it as ONNX");
+    if (m.floating()) return tflite_float_graph(m);
     TfliteOptions options;
     options.limits = limits;
     return tflite_graph(m, options);
