@@ -645,6 +645,27 @@ TEST(KerasModels, AWholeModelInOneFileIsTheSameModel) {
   }
 }
 
+// A third opinion: the same weights as hls4ml's keras2onnx wrote them.
+TEST(KerasModels, WhatOtherConvertersMadeOfThemAnswersTheSame) {
+  NEEDS_MODELS();
+  const std::pair<const char*, const char*> pairs[] = {{"KERAS_1layer", "two_layer_keras"}, {"KERAS_3layer", "three_layer_keras"}, {"KERAS_conv1d_small", "conv1d_small_keras"}, {"KERAS_conv2d_model", "conv2d_small_keras"}};
+  for (const auto& [keras, onnx] : pairs) {
+    SCOPED_TRACE(keras);
+    const Graph a = ir::bind_to_one(ir::read_keras(kModels / (std::string(keras) + ".json"))), free = ir::read_onnx(data_folder() / "qonnx_models/hls4ml_onnx" / (std::string(onnx) + ".onnx"));
+    std::mt19937_64 r(11);
+    for (int k = 0; k < 8; ++k) {
+      Shape s;
+      for (const ir::Dim& d : *a.values[static_cast<std::size_t>(a.inputs[0])].type.dims) s.push_back(d.n);
+      Tensor x(DType::f32, s);
+      for (std::int64_t i = 0; i < x.size(); ++i) x.set(i, std::normal_distribution<>(0, 1)(r));
+      const Graph b = ir::bind_inputs(free, {{free.values[static_cast<std::size_t>(free.inputs[0])].name, s}});
+      const Tensor y = ir::evaluate_float(a, {x})[0], want = ir::evaluate_float(b, {x})[0];
+      ASSERT_EQ(y.size(), want.size());
+      for (std::int64_t i = 0; i < y.size(); ++i) EXPECT_NEAR(y.at(i), want.at(i), 1e-5);
+    }
+  }
+}
+
 TEST(KerasModels, HgqIsRefusedByTheNameOfItsLayer) {
   NEEDS_MODELS();
   for (const char* name : {"hgq_jet_classifier.h5", "hgq_mnist_heterogeneous.h5", "hgq_mnist_homogeneous.h5"}) {
