@@ -826,8 +826,11 @@ TEST(KerasLayers, EveryActivation) {
 TEST(KerasLayers, QuantisersAreQKerasToTheLastBit) {
   const std::vector<std::string> activations{
       "quantized_bits(4)", "quantized_bits(4,0,1)", "quantized_bits(4,1,0)", "quantized_bits(3,0,keep_negative=False)", "quantized_bits(4,0,1,alpha=0.5)", "quantized_bits(1)", "quantized_relu(3)", "quantized_relu(4,1)",
-      "quantized_relu(4,1,negative_slope=0.25)", "quantized_relu(5,0,0,0.5)", "quantized_tanh(4)", "quantized_sigmoid(3)", "binary", "binary(alpha=0.5)", "ternary(alpha=1,threshold=0.5)", "ternary", "binary_tanh", "ternary_tanh"};
+      "quantized_relu(4,1,negative_slope=0.25)", "quantized_relu(5,0,0,0.5)", "quantized_tanh(4,symmetric=True)", "quantized_sigmoid(3,symmetric=True)", "binary", "binary(alpha=0.5)", "ternary(alpha=1,threshold=0.5)", "ternary", "binary_tanh", "ternary_tanh"};
   for (const std::string& q : activations) EXPECT_EQ(difference_of(sequential("[null, 200]", {fmt::format("QActivation|a|\"activation\": \"{}\"", q)}), 1.0 / 32, 8), 0) << q;
+  // Configurations of a version that has no 'symmetric': it always is.
+  for (const char* q : {R"("quantized_tanh", "config": {"bits": 4, "use_real_tanh": false})", R"("quantized_sigmoid", "config": {"bits": 3, "use_real_sigmoid": false})"})
+    EXPECT_EQ(difference_of(sequential("[null, 200]", {fmt::format("QActivation|a|\"activation\": {{\"class_name\": {}}}", q)}), 1.0 / 32, 8), 0) << q;
   for (const char* q : {"quantized_bits(4,0,1,alpha=1)", "quantized_bits(6,1,alpha=0.75)", "quantized_bits(1)", "quantized_bits(2,0,keep_negative=False)"})
     EXPECT_LT(difference_of(sequential("[null, 8]", {fmt::format(R"(QDense|d|"units": 5, "kernel_quantizer": "{}", "bias_quantizer": "{}"|kernel:8x5;bias:5)", q, q)})), 1e-6) << q;
   for (const char* q : {R"("binary", "config": {"alpha": 0.5})", R"("ternary", "config": {"alpha": 1.0, "threshold": 0.25})", R"("quantized_po2", "config": {"bits": 4, "max_value": 1})", R"("quantized_po2", "config": {"bits": 4, "max_value": null})"})
