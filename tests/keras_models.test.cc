@@ -645,6 +645,27 @@ TEST(KerasModels, AWholeModelInOneFileIsTheSameModel) {
   }
 }
 
+// A third opinion: the same weights as hls4ml's keras2onnx wrote them.
+TEST(KerasModels, WhatOtherConvertersMadeOfThemAnswersTheSame) {
+  NEEDS_MODELS();
+  const std::pair<const char*, const char*> pairs[] = {{"KERAS_1layer", "two_layer_keras"}, {"KERAS_3layer", "three_layer_keras"}, {"KERAS_conv1d_small", "conv1d_small_keras"}, {"KERAS_conv2d_model", "conv2d_small_keras"}};
+  for (const auto& [keras, onnx] : pairs) {
+    SCOPED_TRACE(keras);
+    const Graph a = ir::bind_to_one(ir::read_keras(kModels / (std::string(keras) + ".json"))), free = ir::read_onnx(data_folder() / "qonnx_models/hls4ml_onnx" / (std::string(onnx) + ".onnx"));
+    std::mt19937_64 r(11);
+    for (int k = 0; k < 8; ++k) {
+      Shape s;
+      for (const ir::Dim& d : *a.values[static_cast<std::size_t>(a.inputs[0])].type.dims) s.push_back(d.n);
+      Tensor x(DType::f32, s);
+      for (std::int64_t i = 0; i < x.size(); ++i) x.set(i, std::normal_distribution<>(0, 1)(r));
+      const Graph b = ir::bind_inputs(free, {{free.values[static_cast<std::size_t>(free.inputs[0])].name, s}});
+      const Tensor y = ir::evaluate_float(a, {x})[0], want = ir::evaluate_float(b, {x})[0];
+      ASSERT_EQ(y.size(), want.size());
+      for (std::int64_t i = 0; i < y.size(); ++i) EXPECT_NEAR(y.at(i), want.at(i), 1e-5);
+    }
+  }
+}
+
 TEST(KerasModels, HgqIsRefusedByTheNameOfItsLayer) {
   NEEDS_MODELS();
   for (const char* name : {"hgq_jet_classifier.h5", "hgq_mnist_heterogeneous.h5", "hgq_mnist_homogeneous.h5"}) {
@@ -805,8 +826,11 @@ TEST(KerasLayers, EveryActivation) {
 TEST(KerasLayers, QuantisersAreQKerasToTheLastBit) {
   const std::vector<std::string> activations{
       "quantized_bits(4)", "quantized_bits(4,0,1)", "quantized_bits(4,1,0)", "quantized_bits(3,0,keep_negative=False)", "quantized_bits(4,0,1,alpha=0.5)", "quantized_bits(1)", "quantized_relu(3)", "quantized_relu(4,1)",
-      "quantized_relu(4,1,negative_slope=0.25)", "quantized_relu(5,0,0,0.5)", "quantized_tanh(4)", "quantized_sigmoid(3)", "binary", "binary(alpha=0.5)", "ternary(alpha=1,threshold=0.5)", "ternary", "binary_tanh", "ternary_tanh"};
+      "quantized_relu(4,1,negative_slope=0.25)", "quantized_relu(5,0,0,0.5)", "quantized_tanh(4,symmetric=True)", "quantized_sigmoid(3,symmetric=True)", "binary", "binary(alpha=0.5)", "ternary(alpha=1,threshold=0.5)", "ternary", "binary_tanh", "ternary_tanh"};
   for (const std::string& q : activations) EXPECT_EQ(difference_of(sequential("[null, 200]", {fmt::format("QActivation|a|\"activation\": \"{}\"", q)}), 1.0 / 32, 8), 0) << q;
+  // Configurations of a version that has no 'symmetric': it always is.
+  for (const char* q : {R"("quantized_tanh", "config": {"bits": 4, "use_real_tanh": false})", R"("quantized_sigmoid", "config": {"bits": 3, "use_real_sigmoid": false})"})
+    EXPECT_EQ(difference_of(sequential("[null, 200]", {fmt::format("QActivation|a|\"activation\": {{\"class_name\": {}}}", q)}), 1.0 / 32, 8), 0) << q;
   for (const char* q : {"quantized_bits(4,0,1,alpha=1)", "quantized_bits(6,1,alpha=0.75)", "quantized_bits(1)", "quantized_bits(2,0,keep_negative=False)"})
     EXPECT_LT(difference_of(sequential("[null, 8]", {fmt::format(R"(QDense|d|"units": 5, "kernel_quantizer": "{}", "bias_quantizer": "{}"|kernel:8x5;bias:5)", q, q)})), 1e-6) << q;
   for (const char* q : {R"("binary", "config": {"alpha": 0.5})", R"("ternary", "config": {"alpha": 1.0, "threshold": 0.25})", R"("quantized_po2", "config": {"bits": 4, "max_value": 1})", R"("quantized_po2", "config": {"bits": 4, "max_value": null})"})

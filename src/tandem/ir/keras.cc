@@ -37,6 +37,7 @@ struct Quantiser {
   std::map<std::string, double> numbers;
   std::map<std::string, std::string> texts;  // alpha = "auto"
   std::string text;                          // for errors
+  bool written = false;                      // "quantized_tanh(4)": what is left out, the version of QKeras decides
   double number(const std::string& k, double fallback) const {
     const auto f = numbers.find(k);
     return f == numbers.end() ? fallback : f->second;
@@ -47,8 +48,8 @@ const std::map<std::string, std::vector<std::string>, std::less<>>& signatures()
   static const std::map<std::string, std::vector<std::string>, std::less<>> s{
       {"quantized_bits", {"bits", "integer", "symmetric", "keep_negative", "alpha", "use_stochastic_rounding"}},
       {"quantized_relu", {"bits", "integer", "use_sigmoid", "negative_slope", "use_stochastic_rounding", "relu_upper_bound"}},
-      {"quantized_tanh", {"bits", "use_stochastic_rounding", "use_real_tanh"}},
-      {"quantized_sigmoid", {"bits", "use_real_sigmoid", "use_stochastic_rounding"}},
+      {"quantized_tanh", {"bits"}},  // the others moved between versions
+      {"quantized_sigmoid", {"bits"}},
       {"quantized_po2", {"bits", "max_value", "use_stochastic_rounding", "quadratic_approximation"}},
       {"quantized_relu_po2", {"bits", "max_value", "negative_slope"}},
       {"quantized_ulaw", {"bits", "integer", "symmetric", "u"}},
@@ -91,6 +92,7 @@ std::optional<Quantiser> parse_quantiser(const Config& c) {
   const auto open = s.find('(');
   q.kind = trimmed(std::string_view(s).substr(0, open));
   q.text = s;
+  q.written = true;
   const auto f = signatures().find(q.kind);
   if (f == signatures().end()) return std::nullopt;
   if (open == std::string::npos) return q;
@@ -383,6 +385,7 @@ Id Reader::quantised(const Layer& l, Id x, const Quantiser& q, const std::string
   }
   if (q.kind == "quantized_relu") {
     refuse_odd(l, q, {"bits", "integer", "use_sigmoid", "negative_slope", "relu_upper_bound", "is_quantized_clip"});
+    if (q.written && q.number("negative_slope", 0) == 1) fail(l, fmt::format("'{}'", printable(q.text)), "its fourth argument is a slope or stochastic rounding, by the version of QKeras: save the quantiser with its configuration");
     if (q.number("use_sigmoid", 0) != 0) fail(l, "quantized_relu with use_sigmoid", "which sigmoid is a global switch of QKeras that the file does not hold");
     const double slope = q.number("negative_slope", 0), upper = q.number("relu_upper_bound", INFINITY);
     const int magnitude = bits - (slope != 0);
@@ -400,14 +403,15 @@ Id Reader::quantised(const Layer& l, Id x, const Quantiser& q, const std::string
     return b_.join("Add", {positive, below}, {}, name + "/sum");
   }
   if (q.kind == "quantized_tanh") {
-    refuse_odd(l, q, {"bits", "integer", "symmetric", "use_real_tanh"});
-    if (bits < 2 || integer != 0) fail(l, fmt::format("'{}'", printable(q.text)), "two bits or more, no integer bits");
+    refuse_odd(l, q, {"bits", "symmetric", "use_real_tanh"});
+    if (bits < 2) fail(l, fmt::format("'{}'", printable(q.text)), "two bits or more");
+    if (q.written && !q.numbers.contains("symmetric")) fail(l, fmt::format("'{}'", printable(q.text)), "whether it is symmetric depends on the version of QKeras: write symmetric=True or False");
     const Id t = q.number("use_real_tanh", 0) != 0 ? b_.unary("Tanh", x, {}, name + "/tanh") : clipped(x, -1.0, 1.0, name + "/hard");
     return with(x, quant(b_.held(t, name), std::ldexp(1.0, 1 - bits), bits, true, q.number("symmetric", 1) != 0, name));
   }
   if (q.kind == "quantized_sigmoid") {
-    refuse_odd(l, q, {"bits", "integer", "symmetric", "use_real_sigmoid"});
-    if (integer != 0) fail(l, fmt::format("'{}'", printable(q.text)), "no integer bits");
+    refuse_odd(l, q, {"bits", "symmetric", "use_real_sigmoid"});
+    if (q.written && !q.numbers.contains("symmetric")) fail(l, fmt::format("'{}'", printable(q.text)), "whether it is symmetric depends on the version of QKeras: write symmetric=True or False");
     const Id s = q.number("use_real_sigmoid", 0) != 0 ? b_.unary("Sigmoid", x, {}, name + "/sigmoid") : clipped(scaled(x, 0.5, 0.5, name + "/hard"), 0.0, 1.0, name + "/hard/clip");
     const Id y = with(x, quant(b_.held(s, name), std::ldexp(1.0, -bits), bits, false, false, name));
     return q.number("symmetric", 1) != 0 ? clipped(y, std::ldexp(1.0, -bits), std::nullopt, name + "/least") : y;

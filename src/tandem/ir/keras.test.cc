@@ -76,6 +76,8 @@ TEST(Keras, WhatCannotBeReadIsRefusedByLayer) {
   expect(refusal(layer("QDense", R"j(, "units": 2, "kernel_quantizer": {"class_name": "quantized_bits", "config": {"bits": 4, "qnoise_factor": 0.5}})j")), {"qnoise_factor 0.5"});
   expect(refusal(layer("QActivation", R"j(, "activation": "quantized_po2(4)")j")), {"quantized_po2 as an activation", "not a uniform format"});
   expect(refusal(layer("QActivation", R"j(, "activation": "quantized_relu(4,0,1)")j")), {"use_sigmoid"});
+  expect(refusal(layer("QActivation", R"j(, "activation": "quantized_tanh(4)")j")), {"quantized_tanh(4)", "write symmetric=True or False"});
+  expect(refusal(layer("QActivation", R"j(, "activation": "quantized_relu(4,0,0,1)")j")), {"a slope or stochastic rounding"});
   expect(refusal(layer("HDense", R"(, "units": 2)")), {"a layer of HGQ"});
   expect(refusal(layer("QConv2DBatchnorm", "")), {"folds its BatchNormalization"});
   expect(refusal(layer("BatchNormalization", R"(, "axis": 1)")), {"its weights 'moving_mean' are missing"});
