@@ -66,8 +66,8 @@ Remedies: export again with simpler operators (many exporters decompose activati
 the tool that made it, or add the operator: one literal in src/tandem/ir/ops.
 )", {"is not known"}},
       {"models", "Which model files are read",
-       R"(ONNX and QONNX, opsets 1 to 22. Refused by name: sub-graphs (If, Loop, Scan), local functions, sparse tensors,
-sequences and maps, QONNX Trunc. Weights in other files are read only from regular files below the folder
+       R"(ONNX and QONNX, opsets 1 to 24; sub-graphs (If, Loop, Scan) are read, local functions inlined, FINN's layers read as
+what they compute. Refused by name: sparse tensors, strings, sequences and maps. Weights in other files are read only from regular files below the folder
 of the model, reached without symbolic links: a model file that someone sent must not read other files.
 
 A truncated or inconsistent file is answered with the node or tensor at which it breaks. A PyTorch

@@ -32,6 +32,45 @@ struct Forms : Fresh {
     return v;
   }
 
+  // Batch normalisation by the statistics of the batch itself, and the running ones it leaves behind.
+  bool training(Node& n, std::vector<Node>& to) {
+    const ValueId x = n.in(0);
+    const auto& d = g.values[static_cast<std::size_t>(x)].type.dims;
+    if (n.inputs.size() != 5 || std::count(n.inputs.begin(), n.inputs.end(), kNone) || n.outputs.size() > 3 || !d || d->size() < 2) return false;
+    const std::size_t rank = d->size();
+    std::vector<std::int64_t> axes{0}, per_channel{-1};
+    for (std::size_t i = 2; i < rank; ++i) axes.push_back(static_cast<std::int64_t>(i)), per_channel.push_back(1);
+    const auto step = [&](const char* op, std::vector<ValueId> in, const char* suffix, std::map<std::string, Attribute> attrs = {}, ValueId out = kNone) {
+      if (out == kNone) out = value(base(n) + suffix);
+      to.push_back(part(n, op, std::move(in), out, suffix, std::move(attrs)));
+      return out;
+    };
+    const auto real = [&](const char* suffix, double v) { return constant(base(n) + suffix, Tensor::scalar(static_cast<float>(v))); };
+    const ValueId mean = step("ReduceMean", {x}, "_mean", {{"axes", axes}}), off = step("Sub", {x, mean}, "_off");
+    const ValueId var = step("ReduceMean", {step("Mul", {off, off}, "_square")}, "_var", {{"axes", axes}});
+    const ValueId unit = step("Div", {off, step("Sqrt", {step("Add", {var, real("_epsilon", n.attr_float("epsilon", 1e-5))}, "_sum")}, "_deviation")}, "_unit");
+    const ValueId shape = constant(base(n) + "_channels", Tensor::of<std::int64_t>({static_cast<std::int64_t>(per_channel.size())}, per_channel));
+    const ValueId scaled = step("Mul", {unit, step("Reshape", {n.inputs[1], shape}, "_scale")}, "_scaled");
+    step("Add", {scaled, step("Reshape", {n.inputs[2], shape}, "_offset")}, "", {}, n.outputs[0]);
+    const double keep = static_cast<float>(n.attr_float("momentum", 0.9));
+    const ValueId vector = constant(base(n) + "_vector", Tensor::of<std::int64_t>({1}, std::vector<std::int64_t>{-1}));
+    for (std::size_t i = 1; i < n.outputs.size(); ++i) {
+      const char* names[2][4] = {{"_old_mean", "_new_mean", "_mean_vector", "_running_mean"}, {"_old_var", "_new_var", "_var_vector", "_running_var"}};
+      const auto& s = names[i - 1];
+      const ValueId before = step("Mul", {n.inputs[2 + i], real("_momentum", keep)}, s[0]);
+      const ValueId now = step("Mul", {step("Reshape", {i == 1 ? mean : var, vector}, s[2]), real("_rest", 1 - keep)}, s[1]);
+      step("Add", {before, now}, s[3], {}, n.outputs[i]);
+    }
+    return true;
+  }
+  void trained() {
+    if (std::none_of(g.nodes.begin(), g.nodes.end(), [](const Node& n) { return n.domain.empty() && n.op == "BatchNormalization" && n.has_attr("training_mode"); })) return;
+    std::vector<Node> nodes;
+    for (Node& n : g.nodes)
+      if (!n.domain.empty() || n.op != "BatchNormalization" || n.outputs.empty() || n.attr_int("training_mode", 0) != 1 || !training(n, nodes)) nodes.push_back(std::move(n));
+    g.nodes = std::move(nodes);
+  }
+
   // Scan of opset 8 ran over axis 1 for each element of axis 0: a Scan over the batch whose body is the Scan of today.
   void scan_over_batch(Node& n) {
     const std::string where = g.describe(n);
@@ -198,6 +237,7 @@ struct Forms : Fresh {
         }
       }
     }
+    trained();
     old_softmax();
     drop_unread(before);
   }
