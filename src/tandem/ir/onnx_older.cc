@@ -111,8 +111,9 @@ struct Older : Fresh {
     n.inputs[i] = kNone;
   }
   ValueId ints_constant(const Node& n, std::string_view what, const Ints& v) { return constant(fmt::format("{}_{}", base(n), what), Tensor::of<std::int64_t>({static_cast<std::int64_t>(v.size())}, v)); }
-  static void trim(Node& n) {
-    while (n.inputs.size() > 1 && n.inputs.back() == kNone) n.inputs.pop_back();
+  bool untrimmed_ = false;  // the node says of its last inputs that they are absent: kept so
+  void trim(Node& n) const {
+    while (!untrimmed_ && n.inputs.size() > 1 && n.inputs.back() == kNone) n.inputs.pop_back();
   }
 
   // ---- before opset 11 axes count from the front ----
@@ -257,6 +258,7 @@ struct Older : Fresh {
     const int from = since(n.op);
     if (from > opset) refuse(n, fmt::format("the operator is of opset {}", from), from);
     if (n.inputs.empty() || n.outputs.empty()) return;
+    untrimmed_ = n.inputs.back() == kNone;
     if (n.op.starts_with("Reduce")) reduce(n);
     for (const Later& l : kLater)
       if (l.op == n.op && opset < l.opset)
