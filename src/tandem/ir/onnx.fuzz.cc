@@ -1,5 +1,5 @@
 // Fuzz target: any bytes as an ONNX model. A model is read or refused with an Error; what is read survives
-// export and import. Seeds: tests/corpus/onnx.
+// export and import, and is written in another opset or refused. Seeds: tests/corpus/onnx.
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -23,6 +23,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       std::abort();
     }
     ir::to_text(g);
+    try {
+      ir::parse_onnx(ir::onnx_bytes(g, 6 + static_cast<int>(size % 18)));
+    } catch (const Error& e) {
+      if (e.code() == Exit::bug) throw;
+    }
     ir::verify(g);
     if (g.values.size() < 200) {
       ir::Graph typed = g;

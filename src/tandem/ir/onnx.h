@@ -37,12 +37,14 @@ Graph parse_onnx(std::string_view bytes, const Limits& limits = {});
 Tensor parse_onnx_tensor(std::string_view bytes, const Limits& limits = {});
 
 struct OnnxOptions {
-  int opset = 17;         // 15 to 22: the operators of docs/operators.md have one form there
+  int opset = 0;          // 6 to 24; 0: 17, or the first that has all the operators
   bool overwrite = true;
 };
 // import(export(g)) says what g says (first_difference is empty), where real attributes are values of f32:
 // ONNX stores no wider ones. The same graph gives the same bytes.
 void write_onnx(const Graph& g, const std::filesystem::path& path, const OnnxOptions& options = {});
-std::string onnx_bytes(const Graph& g, int opset = 17);
+// Nodes take the form that the opset asks for (attributes for inputs and the like); what has none there is refused by name. Types of
+// elements are not looked at: an older opset may allow fewer.
+std::string onnx_bytes(const Graph& g, int opset = 0);
 
 }  // namespace tandem::ir

@@ -174,6 +174,7 @@ void domains_of(const Graph& g, std::map<std::string, int>& to) {
 }  // namespace
 
 std::string onnx_bytes(const Graph& g, int opset) {
+  if (opset == 0) opset = std::min(least_opset(g), kNewest);
   if (opset < kOldest || opset > kNewest)
     throw bad_input("export to opset {}", opset).expected(fmt::format("{} to {}", kOldest, kNewest));
   verify_structure(g);
@@ -196,7 +197,8 @@ std::string onnx_bytes(const Graph& g, int opset) {
     e->set_key(k);
     e->set_value(v);
   }
-  Writer(g, nullptr, nullptr).write(*m.mutable_graph(), Limits());
+  const Graph written = to_opset(g, opset);
+  Writer(written, nullptr, nullptr).write(*m.mutable_graph(), Limits());
   if (m.ByteSizeLong() > static_cast<std::size_t>(std::numeric_limits<int>::max()))
     throw Error(Exit::limit, fmt::format("the model takes {} bytes; an ONNX file holds at most 2 GiB", m.ByteSizeLong()));
   std::string bytes;

@@ -32,6 +32,45 @@ struct Forms : Fresh {
     return v;
   }
 
+  // Batch normalisation by the statistics of the batch itself, and the running ones it leaves behind.
+  bool training(Node& n, std::vector<Node>& to) {
+    const ValueId x = n.in(0);
+    const auto& d = g.values[static_cast<std::size_t>(x)].type.dims;
+    if (n.inputs.size() != 5 || std::count(n.inputs.begin(), n.inputs.end(), kNone) || n.outputs.size() > 3 || !d || d->size() < 2) return false;
+    const std::size_t rank = d->size();
+    std::vector<std::int64_t> axes{0}, per_channel{-1};
+    for (std::size_t i = 2; i < rank; ++i) axes.push_back(static_cast<std::int64_t>(i)), per_channel.push_back(1);
+    const auto step = [&](const char* op, std::vector<ValueId> in, const char* suffix, std::map<std::string, Attribute> attrs = {}, ValueId out = kNone) {
+      if (out == kNone) out = value(base(n) + suffix);
+      to.push_back(part(n, op, std::move(in), out, suffix, std::move(attrs)));
+      return out;
+    };
+    const auto real = [&](const char* suffix, double v) { return constant(base(n) + suffix, Tensor::scalar(static_cast<float>(v))); };
+    const ValueId mean = step("ReduceMean", {x}, "_mean", {{"axes", axes}}), off = step("Sub", {x, mean}, "_off");
+    const ValueId var = step("ReduceMean", {step("Mul", {off, off}, "_square")}, "_var", {{"axes", axes}});
+    const ValueId unit = step("Div", {off, step("Sqrt", {step("Add", {var, real("_epsilon", n.attr_float("epsilon", 1e-5))}, "_sum")}, "_deviation")}, "_unit");
+    const ValueId shape = constant(base(n) + "_channels", Tensor::of<std::int64_t>({static_cast<std::int64_t>(per_channel.size())}, per_channel));
+    const ValueId scaled = step("Mul", {unit, step("Reshape", {n.inputs[1], shape}, "_scale")}, "_scaled");
+    step("Add", {scaled, step("Reshape", {n.inputs[2], shape}, "_offset")}, "", {}, n.outputs[0]);
+    const double keep = static_cast<float>(n.attr_float("momentum", 0.9));
+    const ValueId vector = constant(base(n) + "_vector", Tensor::of<std::int64_t>({1}, std::vector<std::int64_t>{-1}));
+    for (std::size_t i = 1; i < n.outputs.size(); ++i) {
+      const char* names[2][4] = {{"_old_mean", "_new_mean", "_mean_vector", "_running_mean"}, {"_old_var", "_new_var", "_var_vector", "_running_var"}};
+      const auto& s = names[i - 1];
+      const ValueId before = step("Mul", {n.inputs[2 + i], real("_momentum", keep)}, s[0]);
+      const ValueId now = step("Mul", {step("Reshape", {i == 1 ? mean : var, vector}, s[2]), real("_rest", 1 - keep)}, s[1]);
+      step("Add", {before, now}, s[3], {}, n.outputs[i]);
+    }
+    return true;
+  }
+  void trained() {
+    if (std::none_of(g.nodes.begin(), g.nodes.end(), [](const Node& n) { return n.domain.empty() && n.op == "BatchNormalization" && n.has_attr("training_mode"); })) return;
+    std::vector<Node> nodes;
+    for (Node& n : g.nodes)
+      if (!n.domain.empty() || n.op != "BatchNormalization" || n.outputs.empty() || n.attr_int("training_mode", 0) != 1 || !training(n, nodes)) nodes.push_back(std::move(n));
+    g.nodes = std::move(nodes);
+  }
+
   // Scan of opset 8 ran over axis 1 for each element of axis 0: a Scan over the batch whose body is the Scan of today.
   void scan_over_batch(Node& n) {
     const std::string where = g.describe(n);
@@ -69,6 +108,7 @@ struct Forms : Fresh {
 
   void normalise() {
     const UseMap uses(g);
+    const std::vector<Node> before = g.nodes;
     for (std::size_t k = 0; k < g.nodes.size(); ++k) {
       Node& n = g.nodes[k];
       opset = opset_of(n);
@@ -102,6 +142,7 @@ struct Forms : Fresh {
         for (const char* a : {"starts", "ends", "axes"})
           if (n.has_attr(a)) n.inputs.push_back(ints_input(g.nodes[k], a));
       } else if (n.op == "Pad" && opset < 11) {
+        if (opset < 2 && n.has_attr("paddings")) n.attrs["pads"] = n.attrs.at("paddings"), n.attrs.erase("paddings");
         if (!n.has_attr("pads")) continue;
         n.inputs.resize(1), n.inputs.push_back(ints_input(g.nodes[k], "pads"));
         if (n.has_attr("value")) n.inputs.push_back(float_input(g.nodes[k], "value"));
@@ -113,6 +154,10 @@ struct Forms : Fresh {
           n.attrs.erase("noop_with_empty_axes");
           n.inputs.resize(1);
         }
+      } else if (n.op == "Upsample" && opset < 7 && n.has_attr("height_scale") && n.has_attr("width_scale")) {
+        n.attrs["scales"] = std::vector<double>{1, 1, n.attr_float("height_scale", 1), n.attr_float("width_scale", 1)};
+        n.attrs.erase("height_scale"), n.attrs.erase("width_scale");
+        --k;  // now as of opset 7
       } else if ((n.op == "Upsample" && opset < 10) || (n.op == "Resize" && opset < 11)) {  // they divided by the scale and rounded down
         if (n.has_attr("scales")) {
           const auto* scales = std::get_if<std::vector<double>>(&n.attrs.at("scales"));
@@ -128,6 +173,34 @@ struct Forms : Fresh {
         n.op = "Resize";
         n.attrs["coordinate_transformation_mode"] = std::string("asymmetric");
         n.attrs["nearest_mode"] = std::string("floor");
+      } else if (n.op == "Resize" && opset < 13) {  // what is absent was an empty tensor
+        for (std::size_t i = 1; i < n.inputs.size(); ++i)
+          if (const Tensor* t = n.inputs[i] == kNone ? nullptr : g.constant(n.inputs[i]); t && t->size() == 0) n.inputs[i] = kNone;
+        while (n.inputs.size() > 1 && n.inputs.back() == kNone) n.inputs.pop_back();
+      } else if (n.op == "TopK" && opset < 10) {
+        if (n.has_attr("k")) n.attrs["k"] = std::vector<std::int64_t>{n.attr_int("k", 1)}, n.inputs.resize(1), n.inputs.push_back(ints_input(g.nodes[k], "k"));
+      } else if (n.op == "RoiAlign" && opset < 16) {
+        n.attrs["coordinate_transformation_mode"] = std::string("output_half_pixel");
+      } else if (n.op == "GridSample") {
+        const std::string mode = n.attr_string("mode", "linear");
+        if (mode == "bilinear") n.attrs["mode"] = std::string("linear");
+        if (mode == "bicubic") n.attrs["mode"] = std::string("cubic");
+      } else if (n.op == "DFT" && opset >= 20) {
+        if (n.in(2) == kNone) n.attrs["axis"] = std::int64_t{-2};
+      } else if (n.op == "Scatter" && opset < 11) {
+        n.op = "ScatterElements";
+      } else if (n.op == "Cast" && opset < 6) {
+        if (const auto it = n.attrs.find("to"); it != n.attrs.end())
+          if (const auto* s = std::get_if<std::string>(&it->second)) {
+            onnx::TensorProto::DataType t;
+            if (!onnx::TensorProto::DataType_Parse(*s, &t)) throw bad_input("the type '{}'", printable(*s)).at(where).expected("FLOAT, INT64, ...");
+            it->second = static_cast<std::int64_t>(t);
+          }
+      } else if (n.op == "Selu" && opset < 6) {
+        n.attrs.emplace("alpha", static_cast<double>(1.6732f));
+        n.attrs.emplace("gamma", static_cast<double>(1.0507f));
+      } else if ((n.op == "LSTM" || n.op == "GRU" || n.op == "RNN") && opset < 7) {
+        n.attrs.erase("output_sequence");
       } else if (n.op == "PRelu" && opset < 7 && n.in(1) != kNone) {
         const Tensor* slope = g.constant(n.in(1));
         if (!slope || slope->size() != 1) throw bad_input("PRelu of opset {} with a slope per channel", opset).at(where).expected("opset 7 or later, where slopes broadcast").fix("convert the model to opset 17");
@@ -145,7 +218,7 @@ struct Forms : Fresh {
         if (n.attr_int("storage_order", 0) == 0) n.attrs.erase("storage_order");  // of the indices, which nobody reads
       } else if (n.op == "Gemm" && opset < 7) {
         n.attrs.erase("broadcast");
-      } else if ((n.op == "Add" || n.op == "Sub" || n.op == "Mul" || n.op == "Div" || n.op == "Pow") && opset < 7) {
+      } else if ((n.op == "Add" || n.op == "Sub" || n.op == "Mul" || n.op == "Div" || n.op == "Pow" || n.op == "And" || n.op == "Or" || n.op == "Xor" || n.op == "Equal" || n.op == "Less" || n.op == "Greater") && opset < 7) {
         const bool broadcast = n.attr_int("broadcast", 0) != 0;
         n.attrs.erase("broadcast");
         if (n.has_attr("axis")) {
@@ -164,7 +237,9 @@ struct Forms : Fresh {
         }
       }
     }
+    trained();
     old_softmax();
+    drop_unread(before);
   }
 
   // Before opset 13 Softmax and its relatives flattened their input to a matrix at `axis` (default 1).
@@ -224,6 +299,12 @@ ValueId Fresh::constant(const std::string& base, Tensor t) {
   g.values[static_cast<std::size_t>(v)].type = TensorType{t.dtype(), dims_of(t.shape())};
   g.initialisers.emplace(v, std::move(t));
   return v;
+}
+void Fresh::drop_unread(const std::vector<Node>& before) {
+  std::unordered_set<ValueId> then, now(g.outputs.begin(), g.outputs.end());
+  for (const Node& n : before) then.insert(n.inputs.begin(), n.inputs.end());
+  for (const Node& n : g.nodes) now.insert(n.inputs.begin(), n.inputs.end());
+  std::erase_if(g.initialisers, [&](const auto& e) { return then.count(e.first) && !now.count(e.first); });
 }
 std::string Fresh::base(const Node& n) const { return n.name.empty() ? g.values[static_cast<std::size_t>(n.outputs[0])].name : n.name; }
 Node Fresh::part(const Node& n, const char* op, std::vector<ValueId> in, ValueId out, const char* suffix, std::map<std::string, Attribute> attrs) {

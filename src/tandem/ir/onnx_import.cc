@@ -210,9 +210,9 @@ struct Reader {
     inline_functions(m, file.opset, limits, file.opsets);
     for (const auto& e : m.metadata_props())
       if (!g.metadata.emplace(e.key(), e.value()).second) throw bad_input("the metadata key '{}' is given twice", printable(e.key()));
-    if (file.opset != kOpset) g.metadata["onnx.opset"] = fmt::format("{}", file.opset);
     graph(*m.mutable_graph());
     verify_structure(g);
+    if (file.opset != least_opset(g)) g.metadata["onnx.opset"] = fmt::format("{}", file.opset);
   }
 
   void graph(onnx::GraphProto& p) {

@@ -14,7 +14,7 @@
 namespace tandem::ir::onnx_file {
 
 inline constexpr std::string_view kQonnx = "qonnx.custom_op.general";
-inline constexpr int kOpset = 17, kOldest = 15, kNewest = 22;
+inline constexpr int kOpset = 17, kOldest = 6, kNewest = 24;
 
 // onnx_scan.cc: bounds what the parser would allocate, before it does. `tensor`: the bytes are one TensorProto.
 void count_before_parsing(std::string_view bytes, bool tensor, const Limits& limits);
@@ -46,6 +46,8 @@ struct Fresh {
   explicit Fresh(Graph& graph);
   ValueId value(const std::string& base, DType t = DType::f32);
   ValueId constant(const std::string& base, Tensor t);
+  // Drops the constants that nodes of `before` read and none reads now: they became attributes.
+  void drop_unread(const std::vector<Node>& before);
   // What the parts of a node are called after.
   std::string base(const Node& n) const;
   // A node of the standard operators that stands, with others, for `n`; "" as suffix: it takes the name of n.
@@ -57,5 +59,9 @@ void from_qonnx(Graph& g);
 
 // onnx_forms.cc: brings the nodes of a graph written in `opset` to the form of opset 17.
 void to_form_17(Graph& g, std::int64_t opset, const NodeOpsets& own = {});
+
+// onnx_older.cc: the same graph in the forms of another opset; Error names the node that has none there.
+Graph to_opset(const Graph& g, int opset);
+int least_opset(const Graph& g);  // 17, or the first opset that has all operators
 
 }  // namespace tandem::ir::onnx_file

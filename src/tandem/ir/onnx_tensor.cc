@@ -88,7 +88,7 @@ void invent(Tensor& t, const std::string& what) {
   if (!is_float(t.dtype())) return;
   Rng r(1, what);
   const double spread = std::sqrt(2.0 * static_cast<double>(t.shape().empty() ? 1 : std::max<std::int64_t>(t.shape()[0], 1)) / static_cast<double>(t.size()));
-  for (std::int64_t i = 0; i < t.size(); ++i) t.set(i, t.rank() < 2 ? 0.5 + r.uniform() : spread * r.normal());
+  for (std::int64_t i = 0; i < t.size(); ++i) t.set(i, t.rank() < 2 ? 0.5 + r.uniform() : spread * std::sqrt(3.0) * (2 * r.uniform() - 1));
 }
 
 template <class T, class Field>
