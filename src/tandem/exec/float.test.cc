@@ -77,7 +77,9 @@ TEST(Float, EqualsTheReferenceOnEverySample) {
               } else {
                 expect_near(got[i], want[i], kOne, where);
               }
-              if (options.keep_all) EXPECT_TRUE(all[static_cast<std::size_t>(g.outputs[i])].same(got[i])) << where;
+              if (options.keep_all) {
+                EXPECT_TRUE(all[static_cast<std::size_t>(g.outputs[i])].same(got[i])) << where;
+              }
               if (HasFailure()) return;
             }
           }
