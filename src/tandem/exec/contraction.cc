@@ -49,9 +49,23 @@ void pack(const float* b, std::int64_t row, std::int64_t step, std::int64_t k, s
 }
 
 // ---- convolution --------------------------------------------------------------------------------------
-std::vector<std::int32_t> small_taps(const ConvolutionSpec& s, const Shape& in, const Shape& kernel) {
-  const std::vector<std::int64_t> t = Windows{kernel, s.stride, s.dilation, s.before, s.after}.taps(in);
-  return {t.begin(), t.end()};
+// As Windows::taps, in half the memory, and shared by what copies the kernel.
+std::shared_ptr<const std::vector<std::int32_t>> small_taps(const ConvolutionSpec& s, const Shape& in, const Shape& kernel) {
+  const Shape out = Windows{kernel, s.stride, s.dilation, s.before, s.after}.out(in);
+  const std::int64_t positions = element_count(out), window = element_count(kernel);
+  auto t = std::make_shared<std::vector<std::int32_t>>(static_cast<std::size_t>(positions * window));
+  std::int32_t* to = t->data();
+  for (std::int64_t p = 0; p < positions; ++p)
+    for (std::int64_t k = 0; k < window; ++k) {
+      std::int64_t at = 0, stride = 1, rp = p, rk = k;
+      for (std::size_t d = in.size(); d-- > 0 && at >= 0; stride *= in[d]) {
+        const std::int64_t x = rp % out[d] * s.stride[d] - s.before[d] + rk % kernel[d] * s.dilation[d];
+        rp /= out[d], rk /= kernel[d];
+        at = x < 0 || x >= in[d] ? -1 : at + x * stride;
+      }
+      *to++ = static_cast<std::int32_t>(at);
+    }
+  return t;
 }
 
 Kernel convolution(const ConvolutionSpec& s, const std::vector<const Tensor*>& constant, int threads) {
@@ -59,8 +73,8 @@ Kernel convolution(const ConvolutionSpec& s, const std::vector<const Tensor*>& c
   const std::int64_t N = s.x[0], C = s.x[1], O = s.y[1], Cg = C / s.group, Og = O / s.group;
   const std::int64_t size = element_count(in), positions = element_count(spatial(s.y)), window = element_count(kernel), K = Cg * window;
   Kernel k;
-  const std::vector<std::int32_t> taps = small_taps(s, in, kernel);
-  k.held = taps.size() * 4;
+  const auto taps = small_taps(s, in, kernel);
+  k.held = taps->size() * 4;
   const Tensor weights = *constant[1], bias = s.bias ? *constant[2] : Tensor();
   if (Cg == 1 && Og == 1) {  // depthwise
     k.run = [=](const void* const* i, void* const* o, std::byte*) {
@@ -68,7 +82,7 @@ Kernel convolution(const ConvolutionSpec& s, const std::vector<const Tensor*>& c
         for (std::int64_t c = from; c < to; ++c) {
           const float *x = static_cast<const float*>(i[0]) + c * size, *w = weights.data<float>() + c % C * window;
           float* y = static_cast<float*>(o[0]) + c * positions;
-          const std::int32_t* t = taps.data();
+          const std::int32_t* t = taps->data();
           const float b = bias.size() ? bias.data<float>()[c % C] : 0;
           for (std::int64_t p = 0; p < positions; ++p) {
             float sum = b;
@@ -93,7 +107,7 @@ Kernel convolution(const ConvolutionSpec& s, const std::vector<const Tensor*>& c
         for (std::int64_t c = 0; c < Cg; ++c)
           for (std::int64_t t = 0; t < window; ++t, q += kColumns)
             for (std::int64_t j = 0; j < kColumns; ++j) {
-              const std::int32_t e = j < width ? taps[static_cast<std::size_t>((at + j) * window + t)] : -1;
+              const std::int32_t e = j < width ? (*taps)[static_cast<std::size_t>((at + j) * window + t)] : -1;
               q[j] = e < 0 ? 0.f : x[c * size + e];
             }
         float* y = static_cast<float*>(o[0]) + (n * O + g * Og) * positions + at;
@@ -113,8 +127,8 @@ Kernel transposed(const ConvolutionSpec& s, const std::vector<const Tensor*>& co
   const std::int64_t N = s.x[0], C = s.x[1], O = s.y[1], Cg = C / s.group, Og = O / s.group;
   const std::int64_t size = element_count(out), positions = element_count(spatial(s.x)), window = element_count(kernel), rows = Og * window;
   Kernel k;
-  const std::vector<std::int32_t> taps = small_taps(s, out, kernel);
-  k.held = taps.size() * 4;
+  const auto taps = small_taps(s, out, kernel);
+  k.held = taps->size() * 4;
   const Tensor weights = *constant[1], bias = s.bias ? *constant[2] : Tensor();
   const std::int64_t jobs = N * s.group, each = Cg * kColumns + rows * kColumns;
   k.scratch = static_cast<std::size_t>((threads == 1 ? 1 : jobs) * each) * sizeof(float);
@@ -132,7 +146,7 @@ Kernel transposed(const ConvolutionSpec& s, const std::vector<const Tensor*>& co
           for (std::int64_t c = 0; c < Og; ++c)
             for (std::int64_t j = 0; j < width; ++j)
               for (std::int64_t t = 0; t < window; ++t)
-                if (const std::int32_t e = taps[static_cast<std::size_t>((p * kColumns + j) * window + t)]; e >= 0) y[c * size + e] += columns[(c * window + t) * kColumns + j];
+                if (const std::int32_t e = (*taps)[static_cast<std::size_t>((p * kColumns + j) * window + t)]; e >= 0) y[c * size + e] += columns[(c * window + t) * kColumns + j];
         }
       }
     });

@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <numeric>
 
+#include "tandem/base/parallel.h"
 #include "tandem/exec/float.h"
+#include "tandem/exec/levels.h"
 #include "tandem/ir/arrays.h"
 #include "tandem/ir/op.h"
 #include "tandem/numerics/int8.h"
@@ -110,6 +113,8 @@ struct Executor::Impl {
   std::vector<int> width;                            // of the arithmetic of each step
   std::vector<std::vector<std::int32_t>> group;      // requantisers: group of each element (empty: one group)
   std::vector<std::vector<std::vector<std::int64_t>>> table;  // requantisers: thresholds as 64-bit, per group
+  std::vector<std::vector<LevelTable>> levels;       // the same where everything fits 32 bits
+  std::vector<std::int64_t> run_length;              // requantisers: so many neighbours share a group
   std::vector<std::vector<std::int64_t>> states;
   std::vector<Bytes> bytes;                          // of each step
   Lined<std::uint8_t> codes;                         // the input of a step in bytes
@@ -141,6 +146,8 @@ struct Executor::Impl {
       bytes.push_back(width.back() == 32 ? bytes_of(s) : Bytes());
       group.emplace_back();
       table.emplace_back();
+      levels.emplace_back();
+      run_length.push_back(1);
       if (auto* r = std::get_if<IntRequant>(&s.params)) prepare(*r, s);
       if (auto* q = std::get_if<QuantizeFloat>(&s.params)) group.back() = group_index(q->cast.group, p.buffers[s.out].shape);
     }
@@ -214,6 +221,13 @@ struct Executor::Impl {
       for (Int128 x : t.t) v.push_back(static_cast<std::int64_t>(x));
       table.back().push_back(std::move(v));
     }
+    if (width.back() == 32 && std::all_of(table.back().begin(), table.back().end(), [&](const auto& t) { return LevelTable::fits(t, r.levels); }))
+      for (std::size_t k = 0; k < r.tables.size(); ++k) levels.back().emplace_back(table.back()[k], r.levels, r.tables[k].flip);
+    const auto& g = group.back();
+    std::int64_t length = static_cast<std::int64_t>(g.size());
+    for (std::size_t i = 1; i < g.size(); ++i)
+      if (g[i] != g[i - 1]) length = std::gcd(length, static_cast<std::int64_t>(i));
+    run_length.back() = std::max<std::int64_t>(length, 1);
   }
 
   // Every partial result of the step fits this many bits.
@@ -452,6 +466,14 @@ struct Executor::Impl {
       for (std::size_t i = 0; i < y.size(); ++i) y[i] = static_cast<T>(r.levels[level_of(r.tables[g[i]], x[i])]);
       return;
     }
+    if constexpr (std::is_same_v<T, std::int32_t>)
+      if (!levels[index].empty()) {
+        const std::int64_t length = run_length[index], runs = static_cast<std::int64_t>(y.size()) / length;
+        parallel_for(runs, std::max<std::int64_t>(1, (1 << 14) / length), [&](std::int64_t k) {
+          levels[index][static_cast<std::size_t>(g[static_cast<std::size_t>(k * length)])].run(x.data() + k * length, y.data() + k * length, length);
+        });
+        return;
+      }
     for (std::size_t i = 0; i < y.size(); ++i) {
       const auto& t = tables[g[i]];
       std::int64_t n = static_cast<std::int64_t>(x[i]);

@@ -308,6 +308,7 @@ struct FloatExecutor::Impl {
     std::optional<Kernel> k = elementwise_kernel(v);
     if (!k) k = reduction_kernel(v);
     if (!k) k = contraction_kernel(v);
+    if (!k) k = quantiser_kernel(v);
     if (!k) k = move_kernel(v);
     for (ValueId x : n.inputs) s.in.push_back(x == kNone ? -1 : place(x, nullptr));
     const bool over = k && k->in_place && dies(n.in(0), i, uses) && bytes_of(n.in(0)) == bytes_of(n.outputs[0]);

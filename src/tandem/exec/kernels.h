@@ -37,6 +37,7 @@ struct Kernel {
 std::optional<Kernel> elementwise_kernel(const NodeView& v);
 std::optional<Kernel> reduction_kernel(const NodeView& v);  // reductions, softmax, normalisations, pooling
 std::optional<Kernel> contraction_kernel(const NodeView& v);
+std::optional<Kernel> quantiser_kernel(const NodeView& v);
 std::optional<Kernel> move_kernel(const NodeView& v);
 // Whether output 0 is input 0 under another shape.
 bool is_view(const ir::Node& n);

@@ -89,7 +89,7 @@ void tile_avx512(const Dot4Tile& t) {
         __m256i acc[4][2];                                                                                             \
         for (int r = 0; r < 4; ++r)                                                                                    \
           for (int v = 0; v < 2; ++v) acc[r][v] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(t.start + column + 8 * v)); \
-        const std::int8_t* b = t.panel + 4 * column;                                                                   \
+        const std::int8_t* b = t.depth ? t.panel + 4 * column : nullptr;                                               \
         for (std::int64_t s = 0; s < t.steps; ++s) {                                                                   \
           const std::uint8_t* a[4];                                                                                    \
           for (int r = 0; r < 4; ++r) a[r] = t.rows[s * t.count + first + (r < count ? r : count - 1)];                \

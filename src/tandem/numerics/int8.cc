@@ -108,7 +108,7 @@ void gemm_int8(const std::uint8_t* a, std::int64_t rows, std::int64_t lda, const
   gemm(a, rows, lda, w, o, Bytes{c, ldc, q});
 }
 
-Int8Convolution::Int8Convolution(const Int8Geometry& g, const std::int8_t* weights, const std::int32_t* bias, std::uint8_t zero) : g_(g), zero_(zero) {
+Int8Convolution::Int8Convolution(const Int8Geometry& g, const std::int8_t* weights, const std::int32_t* bias, std::uint8_t zero) : g_(g) {
   const std::int64_t taps = g.kernel_h * g.kernel_w, each = g.in / g.group, outs = g.out / g.group, oh = g.out_height(), ow = g.out_width();
   TANDEM_CHECK(g.group > 0 && each * g.group == g.in && outs * g.group == g.out && oh > 0 && ow > 0, "an inconsistent convolution");
   const bool depthwise = each == 1 && outs == 1;

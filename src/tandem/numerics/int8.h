@@ -88,7 +88,6 @@ class Int8Convolution {
 
   Int8Geometry g_;
   std::int64_t channels_ = 0;
-  std::uint8_t zero_ = 0;
   std::vector<Int8Weights> weights_;               // per group
   std::vector<std::int32_t> offset_;               // [positions][taps]: of the pixel in elements / channels, -1: padding
   Lined<std::uint8_t> padding_;                    // one pixel of zeros (codes)
