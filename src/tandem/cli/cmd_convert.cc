@@ -31,7 +31,7 @@ Run setup(Options& o) {
     if (c.out.empty()) throw bad_input("there is no place for the result").at("tandem convert").expected("--out y.onnx (or .npz, .safetensors: the weights alone)");
     if (!c.force && std::filesystem::exists(c.out)) throw bad_input("'{}' exists", c.out).at("--out").fix("--force overwrites it");
     if (!a->quantisers.empty() && a->quantisers != "qonnx" && a->quantisers != "qdq") throw bad_input("quantisers cannot be spelt '{}'", a->quantisers).at("--quantisers").expected("qonnx or qdq");
-    if (a->opset < 1 || a->opset > 1000) throw bad_input("opset {}", a->opset).at("--opset").expected("6 to 22");
+    if (a->opset < 1 || a->opset > 1000) throw bad_input("opset {}", a->opset).at("--opset").expected("6 to 24");
     const bool arrays = c.out.ends_with(".npz") || c.out.ends_with(".safetensors");
     if (!arrays && !c.out.ends_with(".onnx")) throw bad_input("'{}' names no format that is written", c.out).at("--out").expected(".onnx for the model, .npz or .safetensors for its weights");
     const bool changes = a->fold || a->streamline || a->bind || !a->quantisers.empty();

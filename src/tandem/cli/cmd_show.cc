@@ -13,7 +13,7 @@ struct Row {
 };
 
 bool has_parameters(const OpDef& d) {
-  return d.closure == Closure::linear || d.closure == Closure::affine || d.closure == Closure::join || d.name == "Threshold" || d.name == "BatchNormalization";
+  return d.closure == Closure::linear || d.closure == Closure::affine || d.closure == Closure::join || d.name == "Threshold" || d.name == "BatchNormalization" || d.domain == "tflite" || d.domain == "ai.onnx.ml";
 }
 
 std::vector<Row> rows_of(const Graph& g) {
