@@ -8,7 +8,9 @@
 
 #include "tandem/base/parallel.h"
 #include "tandem/base/rng.h"
+#include "tandem/exec/exec.h"
 #include "tandem/ir/exact.h"
+#include "tandem/ir/op.h"
 #include "tandem/ir/tflite.h"
 #include "tandem/tensor/npy.h"
 #include "tests/tandem_run.h"
@@ -270,6 +272,8 @@ TEST(TfliteModels, EveryFileIsReadOrRefusedByName) {
       }
       const std::vector<Tensor> y = evaluate_float(g, in);
       EXPECT_EQ(y.size(), g.outputs.size());
+      const std::vector<Tensor> fast = exec::Executor(lower_exact(g)).run(in);
+      for (std::size_t i = 0; i < y.size(); ++i) EXPECT_TRUE(y[i].same(fast[i])) << "output " << i;
       for (std::size_t i = 0; i < y.size(); ++i) EXPECT_EQ(dims_of(y[i].shape()), *g.values[static_cast<std::size_t>(g.outputs[i])].type.dims);
     } catch (const Error& e) {
       EXPECT_EQ(e.code(), Exit::bad_input) << e.full();
@@ -302,6 +306,21 @@ TEST(TfliteModels, StatesAreHandedOn) {
   EXPECT_TRUE(first[0].same(evaluate_float(fresh, {x})[0]));
   const std::vector<Tensor> second = evaluate_float(ports, {x, first[1], first[2]});
   EXPECT_FALSE(second[1].same(first[1]));
+}
+
+// A form takes integers as they are, also those that f32 does not hold, in each evaluator.
+TEST(TfliteModels, IntegersBeyondF32) {
+  Graph g;
+  const ValueId x = g.add_input("x", DType::i32, {Dim(5)});
+  const ValueId y = g.add_node("Quantize", {x}, {{"x_scale", 1.0}, {"y_scale", 1.0}, {"to", onnx_number(DType::i32)}}, "", "tflite");
+  g.outputs = {g.add_node("Quantize", {y}, {{"x_scale", 1.0}, {"y_scale", 1.0}, {"to", onnx_number(DType::i32)}}, "", "tflite")};
+  infer_shapes(g);
+  const std::vector<std::int32_t> v{16'777'217, 1'073'741'823, -16'777'219, 5, -33'554'435};
+  const Tensor t = Tensor::of<std::int32_t>({5}, v);
+  EXPECT_TRUE(evaluate_float(g, {t})[0].same(t));
+  EXPECT_TRUE(to_tensors(g, evaluate_literal(g, {t}))[0].same(t));
+  EXPECT_TRUE(evaluate_carrier(lower_exact(g), {t})[0].same(t));
+  EXPECT_TRUE(exec::Executor(lower_exact(g)).run({t})[0].same(t));
 }
 
 }  // namespace

@@ -480,9 +480,9 @@ struct Executor::Impl {
     return x;
   }
 
-  // Exact values rounded once to float: in double where that decides the rounding, else by rationals.
+  // Exact values rounded once to float: in double where that decides the rounding, else by rationals. Integers (`whole`) beyond f32 stay what they are.
   template <class T>
-  static void to_floats(const Carrier& c, const Shape& shape, const std::vector<T>& n, double* out) {
+  static void to_floats(const Carrier& c, const Shape& shape, const std::vector<T>& n, double* out, bool whole = false) {
     auto is = group_index(c.s.shape, shape), ib = group_index(c.b.shape, shape);
     auto il = group_index(c.lo ? c.lo->shape : Shape{}, shape), ih = group_index(c.hi ? c.hi->shape : Shape{}, shape);
     auto doubles = [](const Grouped<Rational>& g) {
@@ -496,12 +496,13 @@ struct Executor::Impl {
         double a = s[is[i]] * static_cast<double>(n[i]), v = a + b[ib[i]];
         double error = (std::abs(a) + std::abs(b[ib[i]]) + std::abs(v)) * 0x1p-51;
         float lo = static_cast<float>(v - error), hi = static_cast<float>(v + error);
-        if (lo == hi && std::isnormal(lo)) {
+        if (lo == hi && std::isnormal(lo) && !(whole && std::abs(lo) >= 0x1p24f)) {
           out[i] = lo;
           continue;
         }
       }
-      out[i] = nearest_float(rational(c, is[i], ib[i], il[i], ih[i], n[i]));
+      const Rational x = rational(c, is[i], ib[i], il[i], ih[i], n[i]);
+      out[i] = whole ? nearest_double(x) : static_cast<double>(nearest_float(x));
     }
   }
 
@@ -576,7 +577,7 @@ struct Executor::Impl {
     if (auto* f = std::get_if<FloatOp>(&s.params)) return float_op(*f, s);
     if (auto* t = std::get_if<ToFloat>(&s.params)) {
       std::vector<Int128> scratch;
-      to_floats(t->in, buf(s.out).shape, get<Int128>(s.in[0], scratch), d[s.out].f.data());
+      to_floats(t->in, buf(s.out).shape, get<Int128>(s.in[0], scratch), d[s.out].f.data(), t->whole);
       return;
     }
     if (auto* r = std::get_if<DelayRead>(&s.params)) {

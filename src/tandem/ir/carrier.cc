@@ -187,7 +187,7 @@ struct Run {
   }
   void operator()(const ToFloat& t) {
     auto& y = out().f;
-    each_value(t.in, out_shape(), in(0), [&](std::size_t i, const Rational& x) { y[i] = nearest_float(x); });
+    each_value(t.in, out_shape(), in(0), [&](std::size_t i, const Rational& x) { y[i] = t.whole ? nearest_double(x) : static_cast<double>(nearest_float(x)); });
   }
   void operator()(const IntArgMax& a) {
     const Shape& xs = in_shape(0);

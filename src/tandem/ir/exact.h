@@ -93,7 +93,7 @@ struct QuantizeFloat {                 // f32 -> code: the cast of the float's e
   IntRequant cast;                     // tables unused; thresholds[group][k]: the smallest float in code k + 1 or above
   std::vector<std::vector<float>> thresholds;  // one per group of cast.group; empty when there are too many levels
 };
-struct ToFloat { Carrier in; };        // exact -> f32, one rounding
+struct ToFloat { Carrier in; bool whole = false; };  // exact -> f32, one rounding; whole: of an integer type, as it is
 struct IntArgMax { std::int64_t axis; bool keepdims; bool last; };
 struct FloatOp { int node; int output = 0; };  // on the host, by the float evaluator
 struct DelayRead { int state; };

@@ -449,7 +449,7 @@ class Lowering {
     }
     Val x = exact_val(v);
     Shape s = buffer(x.buf).shape;
-    return float_[v] = emit(ToFloat{x.c}, {x.buf}, s, 0, 0, false);
+    return float_[v] = emit(ToFloat{x.c, !is_float(g_.values[v].type.dtype)}, {x.buf}, s, 0, 0, false);
   }
 
   void float_node(const Node& n, int index) {
