@@ -15,7 +15,7 @@ void FlatBytes::spend(std::uint64_t bytes, std::uint64_t objects) {
 }
 
 FlatTable::FlatTable(FlatBytes& b, std::uint64_t at, std::string_view what) : b_(&b), at_(at) {
-  b.spend(64, 1);
+  b.spend(320, 1);
   const auto back = b.read<std::int32_t>(at, what);  // the vtable lies that far before the table, or behind it
   const std::int64_t vtable = static_cast<std::int64_t>(at) - back;
   if (vtable < 0) b.outside(static_cast<std::uint64_t>(at), 4, what);

@@ -125,7 +125,10 @@ const std::map<int, std::vector<Option>> kOptions{  // by the number of the unio
     {116, {{0, Field::i8, "approximate"}}},
 };
 
-std::string checked_text(std::string_view s, const std::string& what, const Limits& limits) {
+// A copy of a name, charged to the budget.
+std::string checked_text(std::string_view s, const std::string& what, FlatBytes& bytes) {
+  const Limits& limits = bytes.limits();
+  bytes.spend(s.size());
   if (s.size() > limits.name_bytes) throw bad_input("the name of {} has {} bytes", what, s.size()).expected(fmt::format("at most {} bytes", limits.name_bytes));
   const bool plain = std::all_of(s.begin(), s.end(), [](char c) { return c >= 0x20 && c < 0x7f; });
   if (!plain && printable(s) != s) throw bad_input("the name of {}, '{}', has control characters or invalid UTF-8", what, printable(s)).fix("rename it where the model was made");
@@ -176,7 +179,7 @@ struct Parser {
 
   TfliteTensor tensor(const FlatTable& t, const std::vector<FlatTable>& buffers, const std::string& where) {
     TfliteTensor x;
-    x.name = checked_text(t.text(3, "the name of " + where), where, limits);
+    x.name = checked_text(t.text(3, "the name of " + where), where, bytes);
     const std::string what = x.name.empty() ? where : fmt::format("{} ('{}')", where, x.name);
     const int type = t.number<std::int8_t>(1, 0, "the type of " + what);
     if (type < 0 || type >= static_cast<int>(std::size(kTypes))) throw bad_input("{} has the type number {}", what, type).expected("0 to 22");
@@ -230,7 +233,7 @@ struct Parser {
           o.lists[f.name].assign(v.begin(), v.end());
           break;
         }
-        case Field::text: o.texts[f.name] = checked_text(fields->text(f.slot, f.name), what, limits); break;
+        case Field::text: o.texts[f.name] = checked_text(fields->text(f.slot, f.name), what, bytes); break;
       }
     }
   }
@@ -245,7 +248,7 @@ struct Parser {
   void subgraph(const FlatTable& t, const std::vector<FlatTable>& codes, const std::vector<FlatTable>& buffers, std::size_t index) {
     TfliteSubgraph s;
     const std::string here = fmt::format("subgraph {}", index);
-    s.name = checked_text(t.text(4, "the name of " + here), here, limits);
+    s.name = checked_text(t.text(4, "the name of " + here), here, bytes);
     const auto tensors = t.tables(0, "the tensors of " + here);
     for (std::size_t i = 0; i < tensors.size(); ++i) s.tensors.push_back(tensor(tensors[i], buffers, fmt::format("tensor {} of {}", i, here)));
     s.inputs = indices(t, 1, tensors.size(), false, "the inputs of " + here);
@@ -268,7 +271,7 @@ struct Parser {
       o.code = std::max<int>(c.number<std::int8_t>(0, 0, what), c.number<std::int32_t>(3, 0, what));  // the older field holds at most 127
       o.version = c.number<std::int32_t>(2, 1, what);
       o.custom = o.code == 32;
-      if (o.custom) o.op = checked_text(c.text(1, "the name of " + what), what, limits);
+      if (o.custom) o.op = checked_text(c.text(1, "the name of " + what), what, bytes);
       else if (o.code >= 0 && o.code < static_cast<int>(std::size(kOperators)) && *kOperators[o.code]) o.op = kOperators[o.code];
       else throw bad_input("{} has the builtin operator {}", what, o.code).expected("a number that the schema names, at most 209").fix("the file was made by a later converter, or is damaged");
       what = fmt::format("operator {} ({}) of {}", i, o.op, here);
@@ -302,7 +305,7 @@ struct Parser {
     if (subgraphs.empty()) throw bad_input("the file has no subgraph").expected("at least one");
     for (std::size_t i = 0; i < subgraphs.size(); ++i) subgraph(subgraphs[i], codes, buffers, i);
     for (const FlatTable& t : model.tables(6, "the metadata")) {
-      const std::string name = checked_text(t.text(0, "the name of metadata"), "metadata", limits);
+      const std::string name = checked_text(t.text(0, "the name of metadata"), "metadata", bytes);
       const auto b = t.number<std::uint32_t>(1, 0, "metadata");
       if (b >= buffers.size()) throw bad_input("metadata '{}' lie in buffer {}", name, b).expected(fmt::format("one of {}", buffers.size()));
       std::string_view v = buffers[b].bytes(0, "metadata");
@@ -311,7 +314,7 @@ struct Parser {
     }
     for (const FlatTable& t : model.tables(7, "the signatures")) {
       TfliteSignature s;
-      s.key = checked_text(t.text(2, "the key of a signature"), "a signature", limits);
+      s.key = checked_text(t.text(2, "the key of a signature"), "a signature", bytes);
       const auto graph = t.number<std::uint32_t>(4, 0, "a signature");
       if (graph >= m.subgraphs.size()) throw bad_input("signature '{}' names subgraph {}", s.key, graph).expected(fmt::format("one of {}", m.subgraphs.size()));
       s.subgraph = static_cast<int>(graph);
@@ -319,7 +322,7 @@ struct Parser {
         for (const FlatTable& p : t.tables(slot, "the ports of a signature")) {
           const auto x = p.number<std::uint32_t>(1, 0, "a port of a signature");
           if (x >= m.subgraphs[graph].tensors.size()) throw bad_input("signature '{}' names tensor {}", s.key, x).expected(fmt::format("one of {}", m.subgraphs[graph].tensors.size()));
-          (slot ? s.outputs : s.inputs)[checked_text(p.text(0, "the name of a port"), "a port", limits)] = static_cast<int>(x);
+          (slot ? s.outputs : s.inputs)[checked_text(p.text(0, "the name of a port"), "a port", bytes)] = static_cast<int>(x);
         }
       m.signatures.push_back(std::move(s));
     }

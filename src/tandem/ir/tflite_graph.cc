@@ -1,6 +1,6 @@
 // A parsed TensorFlow Lite model as a graph of forms.
 #include <cmath>
-#include <unordered_set>
+#include <unordered_map>
 
 #include "tandem/ir/op.h"
 #include "tandem/ir/tflite.h"
@@ -18,7 +18,8 @@ struct Builder {
   const TfliteSubgraph& s;
   Graph g;
   std::vector<ValueId> ids;  // of the file's tensors; kNone: not met yet
-  std::unordered_set<std::string> value_names, node_names;
+  using Names = std::unordered_map<std::string, std::int64_t>;  // names taken, each with the next number to try behind it
+  Names value_names, node_names;
   std::uint64_t memory = 0;
   std::size_t at = 0;        // the operator being built
   const TfliteOperator* o = nullptr;
@@ -39,10 +40,10 @@ struct Builder {
   }
 
   // ---- names and values ---------------------------------------------------------------------------
-  static std::string fresh(std::unordered_set<std::string>& taken, const std::string& base) {
-    if (taken.insert(base).second) return base;
-    for (std::int64_t k = 1;; ++k)
-      if (std::string n = fmt::format("{}_{}", base, k); taken.insert(n).second) return n;
+  static std::string fresh(Names& taken, const std::string& base) {
+    if (taken.emplace(base, 1).second) return base;
+    for (std::int64_t& k = taken[base];;)
+      if (std::string n = fmt::format("{}_{}", base, k++); taken.emplace(n, 1).second) return n;
   }
   ValueId add(const std::string& base, TensorType type) {
     Value v;

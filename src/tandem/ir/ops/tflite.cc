@@ -130,6 +130,7 @@ std::vector<std::int16_t> narrow(const Array<double>& x, std::int32_t zero) {
 }
 std::vector<std::int64_t> biases(const Args& e, std::size_t i, std::size_t channels) {
   std::vector<std::int64_t> b(channels);
+  if (has(e, i) && e.in[i]->v.size() != channels) throw node_error(e.graph, e.node, fmt::format("a bias of {} elements for {} channels", e.in[i]->v.size(), channels));
   if (has(e, i))
     for (std::size_t k = 0; k < channels; ++k) b[k] = static_cast<std::int64_t>(e.in[i]->v[k]);
   return b;
@@ -730,9 +731,11 @@ void softmax_eval(Args& e) {
     }
     if (sum > std::numeric_limits<std::int32_t>::max()) throw node_error(e.graph, e.node, fmt::format("the sum of {} exponentials does not fit its 12 integer bits", depth));
     const Reciprocal inverse = reciprocal(static_cast<std::int32_t>(sum), 12);
+    const int shift = inverse.bits_over_unit + 31 - bits;
+    if (shift > 31) throw node_error(e.graph, e.node, fmt::format("the sum of {} exponentials is above {}: the form has no result", depth, 1 << (bits + 1)));
     for (std::int64_t i = 0; i < depth; ++i) {
       const std::int32_t p = part[static_cast<std::size_t>(i)];
-      y.v[static_cast<std::size_t>(r * depth + i)] = static_cast<double>(p < 0 ? range.least : clamped(rounding_shift(high_product(inverse.raw, p), inverse.bits_over_unit + 31 - bits) + range.least, range));
+      y.v[static_cast<std::size_t>(r * depth + i)] = static_cast<double>(p < 0 ? range.least : clamped(rounding_shift(high_product(inverse.raw, p), shift) + range.least, range));
     }
   }
   e.out[0] = std::move(y);
@@ -751,8 +754,8 @@ void infer_svdf(InferContext& c) {
   need_type(c, 0, {DType::i8}), need_type(c, 1, {DType::i8}), need_type(c, 2, {DType::i8, DType::i16}), need_type(c, 3, {DType::i32});
   need(c, type_at(c, 4) == type_at(c, 2), fmt::format("a state of {}", to_string(type_at(c, 4))), std::string(to_string(type_at(c, 2))));
   need_quantised(c, "x", DType::i8), need_quantised(c, "y", DType::i8), need_quantised(c, "state", type_at(c, 4));
-  const SvdfScales s = svdf_scales(c.node);
   for (const char* key : {"feature_scale", "time_scale"}) need(c, c.node.attr_float(key, 0) > 0 && std::isfinite(c.node.attr_float(key, 0)), fmt::format("{} is {}", key, c.node.attr_float(key, 0)), "a positive number");
+  const SvdfScales s = svdf_scales(c.node);
   need_multiplier(c, s.feature), need_multiplier(c, s.time);
   const auto x = extents(c, 0), f = extents(c, 1), t = extents(c, 2), state = extents(c, 4);
   if (!x || !f || !t || !state) c.fail("unknown extents");
@@ -820,11 +823,11 @@ void infer_lstm(InferContext& c) {
     const auto v = scales(c.node, key);
     need(c, v.size() == 4 && std::all_of(v.begin(), v.end(), [](float s) { return s > 0 && std::isfinite(s); }), fmt::format("{} has {} scales", key, v.size()), "four positive numbers, one per gate");
   }
+  need(c, c.node.attr_float("cell_clip", 0) >= 0 && std::isfinite(c.node.attr_float("cell_clip", 0)), "cell_clip is negative", "0 (none) or a positive number");
   const LstmScales s = lstm_scales(c.node);
   for (std::size_t k = 0; k < 4; ++k) need_multiplier(c, s.input[k], wide), need_multiplier(c, s.recurrent[k], wide);
   for (const Multiplier f : {s.keep, s.add, s.hide}) need_multiplier(c, f);
   need(c, s.cell_is_power && s.cell_exponent >= -24 && s.cell_exponent <= -2, fmt::format("c_scale is {}", quantised(c.node, "c").scale), "a power of two from 2^-24 to 2^-2");
-  need(c, c.node.attr_float("cell_clip", 0) >= 0 && std::isfinite(c.node.attr_float("cell_clip", 0)), "cell_clip is negative", "0 (none) or a positive number");
   const auto x = extents(c, 0), h = extents(c, 13), cell = extents(c, 14);
   if (!x || !h || !cell) c.fail("unknown extents");
   need(c, x->size() == 3 && h->size() == 2, fmt::format("operands {} and {}", to_string(*x), to_string(*h)), "[batch, time, n] and [batch, units]");

@@ -17,7 +17,7 @@ struct Multiplier {
   std::int32_t m = 0;
   int shift = 0;
 };
-// The nearest multiplier of a factor (ties away from zero); 0 below 2^-32.
+// The nearest multiplier of a factor (ties away from zero); 0 below 2^-32. A shift above 30 is beyond every form.
 Multiplier multiplier(double factor);
 
 inline std::int32_t wrapped(std::int64_t x) { return static_cast<std::int32_t>(static_cast<std::uint32_t>(static_cast<std::uint64_t>(x))); }

@@ -36,6 +36,7 @@ std::int32_t table_input(std::int32_t x, std::int32_t multiplier, int shift) {
 
 Multiplier multiplier(double factor) {
   if (factor == 0) return {};
+  if (!std::isfinite(factor)) return {0, 1024};  // beyond every form
   Multiplier f;
   auto q = static_cast<std::int64_t>(std::round(std::frexp(factor, &f.shift) * static_cast<double>(std::int64_t{1} << 31)));
   if (q == std::int64_t{1} << 31) q /= 2, ++f.shift;
