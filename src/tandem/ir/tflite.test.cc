@@ -260,6 +260,62 @@ TEST(TfliteGraph, AnAddition) {
   EXPECT_EQ(y.int_at(1), 27);  // 5 + 24.5 = 29.5, rounded away from zero, less 3
 }
 
+// Operators that only move integers, each on numbers that tell where they came from.
+TEST(TfliteGraph, Moves) {
+  struct Move {
+    const char* name;
+    FileOperator op;
+    std::vector<std::int32_t> x, y;       // shapes
+    std::vector<std::int32_t> constant;   // of the second input, i32; empty: none
+    std::vector<int> want;                // the flat index in x of each element of y; -1: the zero point
+    std::vector<std::int32_t> constant_shape{};
+  };
+  const auto i32 = [](std::int32_t v) { return raw(v); };
+  const std::vector<Move> moves{
+      {"reshape", {22, {0}, {1}}, {2, 3}, {3, 2}, {}, {0, 1, 2, 3, 4, 5}},
+      {"transpose", {39, {0, 2}, {1}}, {2, 3}, {3, 2}, {1, 0}, {0, 3, 1, 4, 2, 5}},
+      {"pad", {34, {0, 2}, {1}}, {1, 2}, {2, 3}, {0, 1, 1, 0}, {-1, 0, 1, -1, -1, -1}, {2, 2}},
+      {"slice", {65, {0, 2, 3}, {1}}, {2, 3}, {1, 2}, {1, 1, 1, -1}, {4, 5}},
+      {"strided slice, backwards", {45, {0, 2, 3, 4}, {1}, 32, {{1, i32(2)}}}, {2, 3}, {2, 2}, {0, 2, 2, 0, 1, -2}, {2, 0, 5, 3}},
+      {"strided slice that shrinks", {45, {0, 2, 3, 4}, {1}, 32, {{4, i32(1)}}}, {2, 3}, {3}, {1, 0, 9, 3, 1, 1}, {3, 4, 5}},
+      {"concatenation", {2, {0, 0}, {1}, 10, {{0, i32(-1)}}}, {2, 2}, {2, 4}, {}, {0, 1, 0, 1, 2, 3, 2, 3}},
+      {"pack", {83, {0, 0}, {1}, 59, {{0, i32(2)}, {1, i32(1)}}}, {2, 2}, {2, 2, 2}, {}, {0, 1, 0, 1, 2, 3, 2, 3}},
+      {"unpack", {88, {0}, {1}, 64, {{0, i32(1)}, {1, i32(0)}}}, {1, 3}, {3}, {}, {0, 1, 2}},
+      {"split", {49, {2, 0}, {1}, 35, {{0, i32(1)}}}, {2, 2}, {2, 2}, {1}, {0, 1, 2, 3}},
+      {"depth to space", {5, {0}, {1}, 94, {{0, i32(2)}}}, {1, 1, 2, 8}, {1, 2, 4, 2}, {}, {0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 12, 13, 14, 15}},
+      {"space to depth", {26, {0}, {1}, 19, {{0, i32(2)}}}, {1, 2, 4, 2}, {1, 1, 2, 8}, {}, {0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 12, 13, 14, 15}},
+      {"gather", {36, {0, 2}, {1}, 23, {{0, i32(1)}}}, {2, 3}, {2, 2}, {2, 0}, {2, 0, 5, 3}},
+      {"tile", {69, {0, 2}, {1}}, {1, 2}, {2, 4}, {2, 2}, {0, 1, 0, 1, 0, 1, 0, 1}},
+      {"nearest neighbours", {97, {0, 2}, {1}}, {1, 1, 2, 1}, {1, 2, 4, 1}, {2, 4}, {0, 0, 1, 1, 0, 0, 1, 1}},
+  };
+  for (const Move& m : moves) {
+    SCOPED_TRACE(m.name);
+    File f;
+    f.tensors = {{"x", m.x, 9, 0, {0.5f}, {-7}}, {"y", m.y, 9, 0, {0.5f}, {-7}}};
+    f.buffers = {""};
+    f.operators = {m.op};
+    f.outputs = {1};
+    const std::size_t constants = m.op.inputs.size() - static_cast<std::size_t>(std::count(m.op.inputs.begin(), m.op.inputs.end(), 0));
+    for (std::size_t k = 0; k < constants; ++k) {  // what is given, in as many equal parts
+      const std::size_t n = m.constant.size() / constants;
+      std::string data;
+      for (std::size_t i = 0; i < n; ++i) data += raw(m.constant[k * n + i]);
+      f.tensors.push_back({"k", m.constant_shape.empty() ? std::vector<std::int32_t>{static_cast<std::int32_t>(n)} : m.constant_shape, 2, static_cast<std::uint32_t>(k + 1)});
+      f.buffers.push_back(data);
+    }
+    try {
+      const Graph g = graph_of(f);
+      Tensor x(DType::i8, Shape(m.x.begin(), m.x.end()));
+      for (std::int64_t i = 0; i < x.size(); ++i) x.set(i, static_cast<double>(i));
+      const Tensor y = evaluate_float(g, {x})[0];
+      ASSERT_EQ(y.size(), static_cast<std::int64_t>(m.want.size()));
+      for (std::int64_t i = 0; i < y.size(); ++i) EXPECT_EQ(y.int_at(i), m.want[static_cast<std::size_t>(i)] == -1 ? -7 : m.want[static_cast<std::size_t>(i)]) << i;
+    } catch (const Error& e) {
+      ADD_FAILURE() << e.full();
+    }
+  }
+}
+
 TEST(TfliteGraph, RefusesByName) {
   const auto with = [](auto change) {
     File f;

@@ -418,6 +418,62 @@ struct Builder {
     const ValueId v = value(x), parts = integers(tensor_name(out(0)) + "_sizes", sizes);
     node("Split", "", {v, parts}, std::move(outputs), {{"axis", static_cast<std::int64_t>(d)}});
   }
+  // A value between the nodes that stand for one operator.
+  ValueId between(const std::string& op, const std::string& what, std::vector<ValueId> inputs, DType t, Attributes attrs = {}) {
+    const ValueId v = add(tensor_name(out(0)) + what, {t, std::nullopt});
+    node(op, "", std::move(inputs), {v}, std::move(attrs));
+    return v;
+  }
+  void pack() {
+    if (o->inputs.empty() || o->outputs.size() != 1) refuse(fmt::format("{} inputs and {} outputs", o->inputs.size(), o->outputs.size()), "at least one input, one output");
+    const Shape& y = tensor(out(0)).shape;
+    const std::size_t axis = axis_of(whole("axis"), y);
+    Shape one = y;
+    one[axis] = 1;
+    const ValueId shape = integers(tensor_name(out(0)) + "_part_shape", one);
+    std::vector<ValueId> parts;
+    for (std::size_t i = 0; i < o->inputs.size(); ++i) moves(needed(i)), parts.push_back(between("Reshape", "_part", {value(in(i)), shape}, held(in(i))));
+    onnx("Concat", std::move(parts), {{"axis", static_cast<std::int64_t>(axis)}});
+  }
+  void unpack() {
+    if (o->inputs.size() != 1 || o->outputs.empty()) refuse(fmt::format("{} inputs and {} outputs", o->inputs.size(), o->outputs.size()), "one input, at least one output");
+    const int x = needed(0);
+    const std::size_t axis = axis_of(whole("axis"), tensor(x).shape);
+    std::vector<ValueId> parts;
+    for (std::size_t i = 0; i < o->outputs.size(); ++i) parts.push_back(add(tensor_name(out(i)) + "_part", {held(x), std::nullopt}));
+    const ValueId v = value(x), sizes = integers(tensor_name(out(0)) + "_sizes", Ints(parts.size(), 1));
+    node("Split", "", {v, sizes}, parts, {{"axis", static_cast<std::int64_t>(axis)}});
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      if (!same_scale(x, out(i))) refuse("input and outputs have other scales", "the same: the integers are only moved");
+      const ValueId shape = integers(tensor_name(out(i)) + "_shape", tensor(out(i)).shape);
+      node("Reshape", "", {parts[i], shape}, {value(out(i))});
+    }
+  }
+  // Blocks of height and width into the channels, or out of them: six axes, the middle ones exchanged.
+  void blocks(bool to_space) {
+    ports(1, 1);
+    moves(needed(0));
+    const Shape &x = tensor(in(0)).shape, &y = tensor(out(0)).shape;
+    const std::int64_t b = whole("block_size");
+    if (x.size() != 4 || y.size() != 4 || b < 1) refuse(fmt::format("blocks of {} in the shape {}", b, to_string(x)), "four axes, blocks from 1 on");
+    if (to_space ? x[3] % (b * b) != 0 : x[1] % b != 0 || x[2] % b != 0) refuse(fmt::format("blocks of {} in the shape {}", b, to_string(x)), "whole blocks");
+    const std::string base = tensor_name(out(0));
+    const Ints six = to_space ? Ints{x[0], x[1], x[2], b, b, x[3] / (b * b)} : Ints{x[0], x[1] / b, b, x[2] / b, b, x[3]};
+    const ValueId v = value(in(0)), split_ = between("Reshape", "_blocks", {v, integers(base + "_blocks_shape", six)}, held(in(0)));
+    const ValueId moved = between("Transpose", "_moved", {split_}, held(in(0)), {{"perm", Ints{0, 1, 3, 2, 4, 5}}});
+    onnx("Reshape", {moved, integers(base + "_shape", y)});
+  }
+  void gather() {
+    ports(2, 2);
+    moves(needed(0));
+    if (whole("batch_dims") != 0) refuse("batch axes in a gather", "none");
+    onnx("Gather", {value(in(0)), value(needed(1))}, {{"axis", static_cast<std::int64_t>(axis_of(whole("axis"), tensor(in(0)).shape))}});
+  }
+  void tile() {
+    ports(2, 2);
+    moves(needed(0));
+    onnx("Tile", {value(in(0)), integers(tensor_name(out(0)) + "_times", integers_of(1))});
+  }
   std::int64_t single(std::size_t i) const {
     const Ints v = integers_of(i);
     if (v.size() != 1) refuse(fmt::format("input {} has {} elements", i, v.size()), "one");
@@ -486,6 +542,12 @@ struct Builder {
       return split(needed(0), single(2));
     }
     if (op == "RESIZE_NEAREST_NEIGHBOR") return resize();
+    if (op == "PACK") return pack();
+    if (op == "UNPACK") return unpack();
+    if (op == "DEPTH_TO_SPACE") return blocks(true);
+    if (op == "SPACE_TO_DEPTH") return blocks(false);
+    if (op == "GATHER") return gather();
+    if (op == "TILE") return tile();
     if (op == "MINIMUM") return extreme("Min");
     if (op == "MAXIMUM") return extreme("Max");
     if (op == "ARG_MAX") return arg_max("ArgMax");
