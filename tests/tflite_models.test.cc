@@ -82,7 +82,8 @@ TEST(TfliteModels, StoredOutputsOfSingleOperators) {
       std::int64_t wrong = 0, first = -1;
       for (std::int64_t i = 0; i < want.size(); ++i)
         if (y[0].int_at(i) != want.int_at(i) && wrong++ == 0) first = i;
-      EXPECT_EQ(wrong, 0) << "first at " << first << ": " << y[0].int_at(std::max<std::int64_t>(first, 0)) << " for " << want.int_at(std::max<std::int64_t>(first, 0)) << ", of " << want.size();
+      EXPECT_EQ(wrong, 0) << "first at " << first << ": " << y[0].int_at(std::max<std::int64_t>(first, 0)) << " for "
+                          << want.int_at(std::max<std::int64_t>(first, 0)) << ", of " << want.size();
       outputs += want.size();
       for (const Node& n : g.nodes) operators.insert(n.op);
       ++models;
@@ -174,7 +175,8 @@ TEST(TfliteModels, AnomalyScore) {
   for (std::size_t w = 0; w < 196; ++w) {
     Tensor x(DType::i8, {1, 640});
     for (std::int64_t i = 0; i < 640; ++i)
-      x.data<std::int8_t>()[i] = static_cast<std::int8_t>(std::clamp<double>(std::round(frames[w * 128 + static_cast<std::size_t>(i)] / in.scales[0]) + static_cast<double>(in.zero_points[0]), -128, 127));
+      x.data<std::int8_t>()[i] = static_cast<std::int8_t>(
+          std::clamp<double>(std::round(frames[w * 128 + static_cast<std::size_t>(i)] / in.scales[0]) + static_cast<double>(in.zero_points[0]), -128, 127));
     const Tensor y = evaluate_float(g, {x})[0];
     double error = 0;
     for (std::int64_t i = 0; i < 640; ++i) {

@@ -24,7 +24,8 @@ FlatTable::FlatTable(FlatBytes& b, std::uint64_t at, std::string_view what) : b_
   table_bytes_ = b.read<std::uint16_t>(vtable_ + 2, what);
   b.slice(vtable_, vtable_bytes_, what);
   b.slice(at_, table_bytes_, what);
-  if (vtable_bytes_ < 4 || vtable_bytes_ % 2 || table_bytes_ < 4) throw bad_input("{} has a table of {} bytes with {} bytes of fields", what, table_bytes_, vtable_bytes_).expected("at least 4 of each");
+  if (vtable_bytes_ < 4 || vtable_bytes_ % 2 || table_bytes_ < 4)
+    throw bad_input("{} has a table of {} bytes with {} bytes of fields", what, table_bytes_, vtable_bytes_).expected("at least 4 of each");
 }
 FlatTable FlatTable::root(FlatBytes& b, std::string_view what) { return FlatTable(b, b.read<std::uint32_t>(0, what), what); }
 

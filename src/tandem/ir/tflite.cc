@@ -273,14 +273,18 @@ struct Parser {
       o.custom = o.code == 32;
       if (o.custom) o.op = checked_text(c.text(1, "the name of " + what), what, bytes);
       else if (o.code >= 0 && o.code < static_cast<int>(std::size(kOperators)) && *kOperators[o.code]) o.op = kOperators[o.code];
-      else throw bad_input("{} has the builtin operator {}", what, o.code).expected("a number that the schema names, at most 209").fix("the file was made by a later converter, or is damaged");
+      else
+        throw bad_input("{} has the builtin operator {}", what, o.code)
+            .expected("a number that the schema names, at most 209")
+            .fix("the file was made by a later converter, or is damaged");
       what = fmt::format("operator {} ({}) of {}", i, o.op, here);
       o.inputs = indices(f, 1, tensors.size(), true, "the inputs of " + what);
       o.outputs = indices(f, 2, tensors.size(), false, "the outputs of " + what);
       o.intermediates = indices(f, 8, tensors.size(), true, "the intermediates of " + what);
       for (int x : o.inputs)
         if (x >= 0 && !written[static_cast<std::size_t>(x)])
-          throw bad_input("{} reads tensor {} ('{}'), which nothing has written yet", what, x, s.tensors[static_cast<std::size_t>(x)].name).fix("the operators of a file stand in the order of execution");
+          throw bad_input("{} reads tensor {} ('{}'), which nothing has written yet", what, x, s.tensors[static_cast<std::size_t>(x)].name)
+              .fix("the operators of a file stand in the order of execution");
       for (int x : o.outputs) {
         if (written[static_cast<std::size_t>(x)]) throw bad_input("{} writes tensor {} ('{}'), which has a value already", what, x, s.tensors[static_cast<std::size_t>(x)].name);
         written[static_cast<std::size_t>(x)] = true;
@@ -297,7 +301,9 @@ struct Parser {
   void run() {
     const std::string_view all = bytes.all();
     if (all.size() < 8 || all.substr(4, 4) != "TFL3")
-      throw bad_input("no TensorFlow Lite file: the bytes 4 to 7 are '{}'", printable(all.substr(std::min<std::size_t>(4, all.size()), 4))).expected("TFL3").fix("export the model as .tflite");
+      throw bad_input("no TensorFlow Lite file: the bytes 4 to 7 are '{}'", printable(all.substr(std::min<std::size_t>(4, all.size()), 4)))
+          .expected("TFL3")
+          .fix("export the model as .tflite");
     const FlatTable model = FlatTable::root(bytes, "the model");
     if (const auto v = model.number<std::uint32_t>(0, 0, "the version"); v != 3) throw bad_input("version {} of the schema", v).expected("version 3");
     m.description = printable(model.text(3, "the description"));

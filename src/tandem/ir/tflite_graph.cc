@@ -60,13 +60,16 @@ struct Builder {
   }
   void spend(std::uint64_t bytes) {
     memory += bytes;
-    if (memory > options.limits.memory_bytes) throw Error(Exit::limit, fmt::format("the tensors of the model take more than {} MiB", options.limits.memory_bytes >> 20)).fix("raise --memory");
+    if (memory > options.limits.memory_bytes)
+      throw Error(Exit::limit, fmt::format("the tensors of the model take more than {} MiB", options.limits.memory_bytes >> 20)).fix("raise --memory");
   }
   ValueId integers(const std::string& base, const Ints& v) { return constant(base, Tensor::of<std::int64_t>({static_cast<std::int64_t>(v.size())}, v)); }
   DType held(int i) const {
     const TfliteTensor& t = s.tensors[static_cast<std::size_t>(i)];
     if (t.sparse) refuse(fmt::format("tensor '{}' is sparse", tensor_name(i)), "dense tensors", "convert the model without sparsity");
-    if (!t.dtype) refuse(fmt::format("tensor '{}' holds {}", tensor_name(i), t.type), "integers of 8 to 64 bits, booleans or floats", t.type.find("INT4") != std::string::npos ? "quantise the weights to 8 bits" : "");
+    if (!t.dtype)
+      refuse(fmt::format("tensor '{}' holds {}", tensor_name(i), t.type), "integers of 8 to 64 bits, booleans or floats",
+             t.type.find("INT4") != std::string::npos ? "quantise the weights to 8 bits" : "");
     return *t.dtype;
   }
   TensorType type_of(int i) const { return {held(i), dims_of(s.tensors[static_cast<std::size_t>(i)].shape)}; }
@@ -121,7 +124,8 @@ struct Builder {
 
   // ---- what an operator says ----------------------------------------------------------------------
   void ports(std::size_t least, std::size_t most, std::size_t outputs = 1) const {
-    if (o->inputs.size() < least || o->inputs.size() > most) refuse(fmt::format("{} inputs", o->inputs.size()), least == most ? fmt::format("{}", least) : fmt::format("{} to {}", least, most));
+    if (o->inputs.size() < least || o->inputs.size() > most)
+      refuse(fmt::format("{} inputs", o->inputs.size()), least == most ? fmt::format("{}", least) : fmt::format("{} to {}", least, most));
     if (o->outputs.size() != outputs) refuse(fmt::format("{} outputs", o->outputs.size()), fmt::format("{}", outputs));
   }
   int in(std::size_t i) const { return i < o->inputs.size() ? o->inputs[i] : -1; }
@@ -139,7 +143,9 @@ struct Builder {
   };
   Scale scale(int i) const {
     const TfliteQuantisation& q = tensor(i).quant;
-    if (q.scales.empty()) refuse(fmt::format("tensor '{}' ({}) has no scale", tensor_name(i), tensor(i).type), "a quantised tensor", "quantise the whole model, its inputs and outputs included");
+    if (q.scales.empty())
+      refuse(fmt::format("tensor '{}' ({}) has no scale", tensor_name(i), tensor(i).type), "a quantised tensor",
+             "quantise the whole model, its inputs and outputs included");
     if (q.scales.size() != 1) refuse(fmt::format("tensor '{}' has {} scales", tensor_name(i), q.scales.size()), "one");
     return {q.scales[0], q.zero_points[0]};
   }
@@ -215,7 +221,8 @@ struct Builder {
     a["padding"] = padding();
     a["strides"] = Ints{whole("stride_h"), whole("stride_w")};
     const Shape& y = tensor(out(0)).shape;
-    if (tensor(needed(0)).constant && integers_of(0) != y) refuse(fmt::format("the output shape {} for a tensor of the shape {}", to_string(Shape(integers_of(0))), to_string(y)), "the same");
+    if (tensor(needed(0)).constant && integers_of(0) != y)
+      refuse(fmt::format("the output shape {} for a tensor of the shape {}", to_string(Shape(integers_of(0))), to_string(y)), "the same");
     a["output_shape"] = y;
     form("TransposeConv", {value(in(2)), value(in(1)), value(in(3))}, a);
   }
@@ -261,7 +268,10 @@ struct Builder {
     ports(1, 1);
     const Scale x = scale(needed(0)), y = scale(out(0));
     if (std::abs(x.scale - y.scale) > 1e-6 || x.zero != y.zero) refuse("input and output have other scales", "the same scale and zero point");
-    Attributes a{{"kernel_shape", Ints{whole("filter_height"), whole("filter_width")}}, {"strides", Ints{whole("stride_h"), whole("stride_w")}}, {"padding", padding()}, {"activation", activation()}};
+    Attributes a{{"kernel_shape", Ints{whole("filter_height"), whole("filter_width")}},
+                 {"strides", Ints{whole("stride_h"), whole("stride_w")}},
+                 {"padding", padding()},
+                 {"activation", activation()}};
     put(a, "y", out(0));
     form(op, {value(in(0))}, a);
   }
@@ -583,7 +593,8 @@ struct Builder {
       const auto v = static_cast<std::size_t>(ids[i]);
       const TensorType &a = said[v], &b = g.values[v].type;
       if (a.dtype != b.dtype || (a.dims && b.dims && all_known(*b.dims) && *a.dims != *b.dims))
-        throw bad_input("tensor '{}' is {} {} in the file and {} {} by its operator", g.values[v].name, to_string(a.dtype), a.dims ? to_string(*a.dims) : "", to_string(b.dtype), b.dims ? to_string(*b.dims) : "")
+        throw bad_input("tensor '{}' is {} {} in the file and {} {} by its operator", g.values[v].name, to_string(a.dtype), a.dims ? to_string(*a.dims) : "",
+                        to_string(b.dtype), b.dims ? to_string(*b.dims) : "")
             .fix("the file is damaged, or was resized after its conversion");
     }
     return std::move(g);

@@ -84,7 +84,8 @@ std::optional<Shape> extents(const InferContext& c, std::size_t i) {
   return s;
 }
 void need_rank(const InferContext& c, std::size_t i, std::size_t rank) {
-  need(c, !has(c, i) || !c.in[i]->dims || c.in[i]->dims->size() == rank, fmt::format("input {} has {} axes", i, has(c, i) && c.in[i]->dims ? c.in[i]->dims->size() : 0), fmt::format("{}", rank));
+  need(c, !has(c, i) || !c.in[i]->dims || c.in[i]->dims->size() == rank,
+       fmt::format("input {} has {} axes", i, has(c, i) && c.in[i]->dims ? c.in[i]->dims->size() : 0), fmt::format("{}", rank));
 }
 
 // ---- contractions ---------------------------------------------------------------------------------
@@ -148,7 +149,8 @@ Window2 window_of(const Node& n) {
 void need_window(const InferContext& c) {
   for (const char* key : {"strides", "dilations"}) {
     const auto v = c.node.attr_ints(key, {1, 1});
-    need(c, v.size() == 2 && std::all_of(v.begin(), v.end(), [](std::int64_t x) { return x >= 1 && x <= 1'000'000; }), fmt::format("{} is {}", key, to_string(Shape(v))), "two numbers from 1 to 1000000");
+    need(c, v.size() == 2 && std::all_of(v.begin(), v.end(), [](std::int64_t x) { return x >= 1 && x <= 1'000'000; }),
+         fmt::format("{} is {}", key, to_string(Shape(v))), "two numbers from 1 to 1000000");
   }
   const std::string p = c.node.attr_string("padding", "VALID");
   need(c, p == "SAME" || p == "VALID", fmt::format("padding '{}'", p), "SAME or VALID");
@@ -176,7 +178,8 @@ void need_contraction(const InferContext& c, std::int64_t channels, bool narrow_
   need(c, acc == 64 || !wide16 || narrow_bias_for_16, "an accumulator of 32 bits for i16", "64");
   if (has(c, 2)) {
     need_type(c, 2, {acc == 64 ? DType::i64 : DType::i32});
-    need(c, !c.in[2]->dims || (c.in[2]->dims->size() == 1 && (!(*c.in[2]->dims)[0].known() || (*c.in[2]->dims)[0].n == channels)), "the bias has other extents", fmt::format("one element for each of {} channels", channels));
+    need(c, !c.in[2]->dims || (c.in[2]->dims->size() == 1 && (!(*c.in[2]->dims)[0].known() || (*c.in[2]->dims)[0].n == channels)), "the bias has other extents",
+         fmt::format("one element for each of {} channels", channels));
   }
   need_quantised(c, "x", type_at(c, 0), wide16);
   need_quantised(c, "y", type_at(c, 0), wide16);
@@ -199,7 +202,8 @@ void infer_conv2d(InferContext& c) {
   need_contraction(c, (*w)[0], true);
   need(c, (*w)[0] >= 1 && (*w)[3] >= 1, "weights without elements");
   if (!x) return;
-  need(c, (*x)[3] % (*w)[3] == 0 && (*w)[0] % std::max<std::int64_t>((*x)[3] / (*w)[3], 1) == 0 && (*x)[3] >= (*w)[3], fmt::format("{} channels with weights of the shape {}", (*x)[3], to_string(*w)), "channels in whole groups");
+  need(c, (*x)[3] % (*w)[3] == 0 && (*w)[0] % std::max<std::int64_t>((*x)[3] / (*w)[3], 1) == 0 && (*x)[3] >= (*w)[3],
+       fmt::format("{} channels with weights of the shape {}", (*x)[3], to_string(*w)), "channels in whole groups");
   const Shape o = window_out(c, *x, (*w)[1], (*w)[2]);
   c.out = {typed(type_at(c, 0), {(*x)[0], o[0], o[1], (*w)[0]})};
 }
@@ -300,7 +304,8 @@ void infer_transpose_conv(InferContext& c) {
   if (!w) c.fail("weights have unknown extents");
   need_contraction(c, (*w)[0]);
   const Shape o = transpose_out(c.node);
-  need(c, o.size() == 4 && std::all_of(o.begin(), o.end(), [](std::int64_t d) { return d >= 1 && d <= 1'000'000; }), fmt::format("output_shape is {}", to_string(o)), "four extents from 1 on");
+  need(c, o.size() == 4 && std::all_of(o.begin(), o.end(), [](std::int64_t d) { return d >= 1 && d <= 1'000'000; }),
+       fmt::format("output_shape is {}", to_string(o)), "four extents from 1 on");
   need(c, o[3] == (*w)[0], fmt::format("output_shape has {} channels", o[3]), fmt::format("{}, as the weights", (*w)[0]));
   if (x) {
     need(c, (*x)[3] == (*w)[3], fmt::format("{} channels with weights of the shape {}", (*x)[3], to_string(*w)), "the same number");
@@ -387,7 +392,9 @@ void infer_elementwise(InferContext& c) {
     need_multiplier(c, multiplier(static_cast<double>(a.scale) * static_cast<double>(b.scale) / static_cast<double>(y.scale)));
   } else {
     const SumScales s = sum_scales(a.scale, b.scale, y.scale, wide);
-    for (const Multiplier& f : {s.a, s.b, s.y}) need(c, f.m > 0 && f.shift <= 0 && f.shift >= -31, "the scales of the operands and of the result lie too far apart", fmt::format("twice the larger scale below 2^{} times the result's", s.left));
+    for (const Multiplier& f : {s.a, s.b, s.y})
+      need(c, f.m > 0 && f.shift <= 0 && f.shift >= -31, "the scales of the operands and of the result lie too far apart",
+           fmt::format("twice the larger scale below 2^{} times the result's", s.left));
   }
   const auto xs = extents(c, 0), zs = extents(c, 1);
   if (!xs || !zs) c.out = {unknown_rank(type_at(c, 0))};
@@ -705,7 +712,8 @@ void infer_softmax(InferContext& c) {
   const Quantised y = quantised(c.node, "y");
   const float scale = *to == DType::i8 ? 1.0f / 256 : 1.0f / 65536;
   const std::int32_t zero = *to == DType::i8 ? -128 : -32768;
-  need(c, std::abs(y.scale - scale) <= 0.001f * scale && y.zero == zero, fmt::format("an output of scale {} and zero point {}", y.scale, y.zero), fmt::format("scale {} and zero point {}", scale, zero));
+  need(c, std::abs(y.scale - scale) <= 0.001f * scale && y.zero == zero, fmt::format("an output of scale {} and zero point {}", y.scale, y.zero),
+       fmt::format("scale {} and zero point {}", scale, zero));
   const double beta = c.node.attr_float("beta", 1);
   need(c, beta > 0 && std::isfinite(beta) && beta * quantised(c.node, "x").scale * (1 << 26) > 1, fmt::format("beta is {}", beta), "beta * x_scale above 2^-26");
   need(c, !c.in[0]->dims || !c.in[0]->dims->empty(), "a single number", "at least one axis");
@@ -754,14 +762,18 @@ void infer_svdf(InferContext& c) {
   need_type(c, 0, {DType::i8}), need_type(c, 1, {DType::i8}), need_type(c, 2, {DType::i8, DType::i16}), need_type(c, 3, {DType::i32});
   need(c, type_at(c, 4) == type_at(c, 2), fmt::format("a state of {}", to_string(type_at(c, 4))), std::string(to_string(type_at(c, 2))));
   need_quantised(c, "x", DType::i8), need_quantised(c, "y", DType::i8), need_quantised(c, "state", type_at(c, 4));
-  for (const char* key : {"feature_scale", "time_scale"}) need(c, c.node.attr_float(key, 0) > 0 && std::isfinite(c.node.attr_float(key, 0)), fmt::format("{} is {}", key, c.node.attr_float(key, 0)), "a positive number");
+  for (const char* key : {"feature_scale", "time_scale"})
+    need(c, c.node.attr_float(key, 0) > 0 && std::isfinite(c.node.attr_float(key, 0)), fmt::format("{} is {}", key, c.node.attr_float(key, 0)),
+         "a positive number");
   const SvdfScales s = svdf_scales(c.node);
   need_multiplier(c, s.feature), need_multiplier(c, s.time);
   const auto x = extents(c, 0), f = extents(c, 1), t = extents(c, 2), state = extents(c, 4);
   if (!x || !f || !t || !state) c.fail("unknown extents");
   const std::int64_t rank = c.node.attr_int("rank", 1);
-  need(c, x->size() == 2 && f->size() == 2 && t->size() == 2 && rank >= 1, fmt::format("rank {} with operands {}, {}, {}", rank, to_string(*x), to_string(*f), to_string(*t)), "three matrices");
-  need(c, (*f)[1] == (*x)[1] && (*t)[0] == (*f)[0] && (*f)[0] % rank == 0 && (*t)[1] >= 1, fmt::format("weights {} and {} with an input {}", to_string(*f), to_string(*t), to_string(*x)), "filters as rows of both, in whole units");
+  need(c, x->size() == 2 && f->size() == 2 && t->size() == 2 && rank >= 1,
+       fmt::format("rank {} with operands {}, {}, {}", rank, to_string(*x), to_string(*f), to_string(*t)), "three matrices");
+  need(c, (*f)[1] == (*x)[1] && (*t)[0] == (*f)[0] && (*f)[0] % rank == 0 && (*t)[1] >= 1,
+       fmt::format("weights {} and {} with an input {}", to_string(*f), to_string(*t), to_string(*x)), "filters as rows of both, in whole units");
   need(c, element_count(*state) == (*x)[0] * (*f)[0] * (*t)[1], fmt::format("a state of the shape {}", to_string(*state)), fmt::format("{} elements", (*x)[0] * (*f)[0] * (*t)[1]));
   if (const auto b = extents(c, 3)) need(c, *b == Shape{(*f)[0] / rank}, fmt::format("a bias of the shape {}", to_string(*b)), fmt::format("[{}]", (*f)[0] / rank));
   c.out = {typed(DType::i8, {(*x)[0], (*f)[0] / rank}), typed(type_at(c, 4), *state)};
@@ -821,7 +833,8 @@ void infer_lstm(InferContext& c) {
   need_quantised(c, "x", type_at(c, 0), wide), need_quantised(c, "h", type_at(c, 0), wide), need_quantised(c, "c", DType::i16, true);
   for (const char* key : {"w_scale", "r_scale"}) {
     const auto v = scales(c.node, key);
-    need(c, v.size() == 4 && std::all_of(v.begin(), v.end(), [](float s) { return s > 0 && std::isfinite(s); }), fmt::format("{} has {} scales", key, v.size()), "four positive numbers, one per gate");
+    need(c, v.size() == 4 && std::all_of(v.begin(), v.end(), [](float s) { return s > 0 && std::isfinite(s); }), fmt::format("{} has {} scales", key, v.size()),
+         "four positive numbers, one per gate");
   }
   need(c, c.node.attr_float("cell_clip", 0) >= 0 && std::isfinite(c.node.attr_float("cell_clip", 0)), "cell_clip is negative", "0 (none) or a positive number");
   const LstmScales s = lstm_scales(c.node);
@@ -836,7 +849,8 @@ void infer_lstm(InferContext& c) {
   need(c, *h == Shape{batch, units} && *cell == *h, fmt::format("states {} and {}", to_string(*h), to_string(*cell)), fmt::format("[{}, {}]", batch, units));
   for (std::size_t i = 1; i < 9; ++i) {
     const auto w = extents(c, i);
-    need(c, w && *w == Shape{units, i < 5 ? (*x)[2] : units}, fmt::format("weights {} of the shape {}", i, w ? to_string(*w) : "unknown"), fmt::format("[{}, {}]", units, i < 5 ? (*x)[2] : units));
+    need(c, w && *w == Shape{units, i < 5 ? (*x)[2] : units}, fmt::format("weights {} of the shape {}", i, w ? to_string(*w) : "unknown"),
+         fmt::format("[{}, {}]", units, i < 5 ? (*x)[2] : units));
   }
   for (std::size_t i = 9; i < 13; ++i) {
     const auto b = extents(c, i);
@@ -862,7 +876,8 @@ void lstm_eval(Args& e) {
   for (std::int64_t b = 0; b < batch; ++b)
     for (std::int64_t t = 0; t < time; ++t) {
       const std::int64_t row = time_major ? t * batch + b : b * time + t;
-      for (std::int64_t u = 0; u < units; ++u) before[static_cast<std::size_t>(u)] = static_cast<std::int16_t>(static_cast<std::int32_t>(h.v[static_cast<std::size_t>(b * units + u)]) - qh.zero);
+      for (std::int64_t u = 0; u < units; ++u)
+        before[static_cast<std::size_t>(u)] = static_cast<std::int16_t>(static_cast<std::int32_t>(h.v[static_cast<std::size_t>(b * units + u)]) - qh.zero);
       for (std::int64_t u = 0; u < units; ++u) {
         std::array<std::int32_t, 4> gate;
         for (std::size_t k = 0; k < 4; ++k) {
@@ -931,9 +946,11 @@ using Attributes = std::map<std::string, Attribute>;
 void sample_contraction(const OpDef& op, Sample& s) {
   const DType t = some_type(s);
   const bool wide = t == DType::i16, dense = op.name == "FullyConnected", depthwise = op.name == "DepthwiseConv2D", transposed = op.name == "TransposeConv";
-  const std::int64_t h = s.r.range(3, 6), w = s.r.range(3, 6), in = s.r.range(1, 4), kh = s.r.range(1, 3), kw = s.r.range(1, 3), stride = s.r.range(1, 2), out = depthwise ? in * s.r.range(1, 2) : s.r.range(1, 5);
+  const std::int64_t h = s.r.range(3, 6), w = s.r.range(3, 6), in = s.r.range(1, 4), kh = s.r.range(1, 3), kw = s.r.range(1, 3), stride = s.r.range(1, 2),
+                     out = depthwise ? in * s.r.range(1, 2) : s.r.range(1, 5);
   const bool same = s.r.chance(0.5);
-  Attributes a{{"x_scale", some_scale(s)}, {"x_zero", some_zero(s, t)}, {"y_scale", some_scale(s)}, {"y_zero", some_zero(s, t)}, {"activation", some_activation(s)}, {"accumulator", std::int64_t{wide ? 64 : 32}}};
+  Attributes a{{"x_scale", some_scale(s)},  {"x_zero", some_zero(s, t)},        {"y_scale", some_scale(s)},
+               {"y_zero", some_zero(s, t)}, {"activation", some_activation(s)}, {"accumulator", std::int64_t{wide ? 64 : 32}}};
   std::vector<double> scale;
   for (std::int64_t i = s.r.chance(0.5) ? 1 : out; i > 0; --i) scale.push_back(some_scale(s));
   a["w_scale"] = scale;
@@ -957,7 +974,13 @@ void sample_elementwise(const OpDef& op, Sample& s) {
   const DType t = some_type(s);
   const Shape shape = s.shape(1, 4), other = s.r.chance(0.5) ? shape : Shape{shape.back()};
   s.node(op, {some_input(s, shape, t), some_input(s, other, t)},
-         {{"a_scale", some_scale(s)}, {"a_zero", some_zero(s, t)}, {"b_scale", some_scale(s)}, {"b_zero", some_zero(s, t)}, {"y_scale", some_scale(s)}, {"y_zero", some_zero(s, t)}, {"activation", some_activation(s)}});
+         {{"a_scale", some_scale(s)},
+          {"a_zero", some_zero(s, t)},
+          {"b_scale", some_scale(s)},
+          {"b_zero", some_zero(s, t)},
+          {"y_scale", some_scale(s)},
+          {"y_zero", some_zero(s, t)},
+          {"activation", some_activation(s)}});
 }
 void sample_map(const OpDef& op, Sample& s) {
   const DType t = some_type(s);
@@ -979,7 +1002,12 @@ void sample_quantize(const OpDef& op, Sample& s) {
     return;
   }
   const DType from = types[s.r.range(0, 2)];
-  s.node(op, {some_input(s, s.shape(), from)}, {{"x_scale", some_scale(s)}, {"x_zero", std::int64_t{1}}, {"y_scale", some_scale(s)}, {"y_zero", std::int64_t{2}}, {"to", onnx_number(types[s.r.range(0, 3)])}});
+  s.node(op, {some_input(s, s.shape(), from)},
+         {{"x_scale", some_scale(s)},
+          {"x_zero", std::int64_t{1}},
+          {"y_scale", some_scale(s)},
+          {"y_zero", std::int64_t{2}},
+          {"to", onnx_number(types[s.r.range(0, 3)])}});
 }
 void sample_dequantize(const OpDef& op, Sample& s) {
   const DType t = some_type(s);
@@ -993,7 +1021,13 @@ void sample_pool2d(const OpDef& op, Sample& s) {
 }
 void sample_mean(const OpDef& op, Sample& s) {
   const DType t = some_type(s);
-  s.node(op, {some_input(s, s.shape(3, 4), t)}, {{"x_scale", some_scale(s)}, {"x_zero", some_zero(s, t)}, {"y_scale", some_scale(s)}, {"y_zero", some_zero(s, t)}, {"axes", std::vector<std::int64_t>{1, 2}}, {"keep_dims", s.r.range(0, 1)}});
+  s.node(op, {some_input(s, s.shape(3, 4), t)},
+         {{"x_scale", some_scale(s)},
+          {"x_zero", some_zero(s, t)},
+          {"y_scale", some_scale(s)},
+          {"y_zero", some_zero(s, t)},
+          {"axes", std::vector<std::int64_t>{1, 2}},
+          {"keep_dims", s.r.range(0, 1)}});
 }
 void sample_softmax(const OpDef& op, Sample& s) {
   const bool wide = s.r.chance(0.5);
@@ -1003,8 +1037,18 @@ void sample_softmax(const OpDef& op, Sample& s) {
 void sample_svdf(const OpDef& op, Sample& s) {
   const std::int64_t batch = s.r.range(1, 2), in = s.r.range(1, 4), rank = s.r.range(1, 2), units = s.r.range(1, 3), memory = s.r.range(1, 4), filters = rank * units;
   const DType t = some_type(s);
-  s.node(op, {some_input(s, {batch, in}, DType::i8), s.constant({filters, in}, -127, 127, DType::i8), s.constant({filters, memory}, -127, 127, t), s.constant({units}, -500, 500, DType::i32), some_input(s, {batch, filters * memory}, t)},
-         {{"x_scale", some_scale(s)}, {"x_zero", some_zero(s, DType::i8)}, {"feature_scale", some_scale(s)}, {"time_scale", some_scale(s)}, {"state_scale", some_scale(s)}, {"y_scale", some_scale(s)}, {"y_zero", std::int64_t{-128}}, {"rank", rank}}, 2);
+  s.node(op,
+         {some_input(s, {batch, in}, DType::i8), s.constant({filters, in}, -127, 127, DType::i8), s.constant({filters, memory}, -127, 127, t),
+          s.constant({units}, -500, 500, DType::i32), some_input(s, {batch, filters * memory}, t)},
+         {{"x_scale", some_scale(s)},
+          {"x_zero", some_zero(s, DType::i8)},
+          {"feature_scale", some_scale(s)},
+          {"time_scale", some_scale(s)},
+          {"state_scale", some_scale(s)},
+          {"y_scale", some_scale(s)},
+          {"y_zero", std::int64_t{-128}},
+          {"rank", rank}},
+         2);
 }
 void sample_lstm(const OpDef& op, Sample& s) {
   const DType t = some_type(s);
@@ -1016,8 +1060,17 @@ void sample_lstm(const OpDef& op, Sample& s) {
   const double h = t == DType::i8 ? 1.0 / 128 : 1.0 / 32768;
   std::vector<double> w, r;
   for (int i = 0; i < 4; ++i) w.push_back(some_scale(s) / 16), r.push_back(some_scale(s) / 16);
-  s.node(op, in, {{"x_scale", t == DType::i8 ? some_scale(s) : some_scale(s) / 256}, {"x_zero", some_zero(s, t)}, {"h_scale", h}, {"h_zero", some_zero(s, t)}, {"c_scale", std::ldexp(1.0, -static_cast<int>(s.r.range(9, 14)))},
-                  {"w_scale", w}, {"r_scale", r}, {"cell_clip", s.r.chance(0.5) ? 0.0 : 8.0}, {"time_major", time_major}}, 3);
+  s.node(op, in,
+         {{"x_scale", t == DType::i8 ? some_scale(s) : some_scale(s) / 256},
+          {"x_zero", some_zero(s, t)},
+          {"h_scale", h},
+          {"h_zero", some_zero(s, t)},
+          {"c_scale", std::ldexp(1.0, -static_cast<int>(s.r.range(9, 14)))},
+          {"w_scale", w},
+          {"r_scale", r},
+          {"cell_clip", s.r.chance(0.5) ? 0.0 : 8.0},
+          {"time_major", time_major}},
+         3);
 }
 void sample_resize(const OpDef& op, Sample& s) {
   s.node(op, {some_input(s, {1, s.r.range(1, 4), s.r.range(1, 4), s.r.range(1, 3)}, DType::i8)},
@@ -1027,10 +1080,12 @@ void sample_resize(const OpDef& op, Sample& s) {
 // ---- literals -------------------------------------------------------------------------------------
 AttrDef scale_of(std::string_view name) { return {name, AttrType::real, "1", "the real value of one step; f32"}; }
 AttrDef zero_of(std::string_view name) { return {name, AttrType::integer, "0", "the integer that stands for 0"}; }
-const AttrDef kActivation{"activation", AttrType::string, "NONE", "clamps the result: NONE, RELU, RELU6 or RELU_N1_TO_1"}, kPadding{"padding", AttrType::string, "VALID", "SAME: ceil(n / stride) positions; VALID: whole windows only"},
+const AttrDef kActivation{"activation", AttrType::string, "NONE", "clamps the result: NONE, RELU, RELU6 or RELU_N1_TO_1"},
+    kPadding{"padding", AttrType::string, "VALID", "SAME: ceil(n / stride) positions; VALID: whole windows only"},
     kStrides{"strides", AttrType::integers, "1, 1", "height, width"}, kDilations{"dilations", AttrType::integers, "1, 1", "height, width"},
     kAccumulator{"accumulator", AttrType::integer, "32", "bits of the sums; 64 for i16, where the product with the factor then keeps 15 bits of it"},
-    kWeightScale{"w_scale", AttrType::reals, "required", "one, or one per output channel"}, kTo{"to", AttrType::integer, "", "the output's type, by ONNX's number"};
+    kWeightScale{"w_scale", AttrType::reals, "required", "one, or one per output channel"},
+    kTo{"to", AttrType::integer, "", "the output's type, by ONNX's number"};
 std::vector<AttrDef> attributes(std::initializer_list<AttrDef> first, std::initializer_list<AttrDef> more = {}) {
   std::vector<AttrDef> a(first);
   a.insert(a.end(), more.begin(), more.end());
@@ -1049,86 +1104,297 @@ std::span<const OpDef> tflite_ops() {
   static const std::vector<AttrDef> sums = attributes({scale_of("a_scale"), zero_of("a_zero"), scale_of("b_scale"), zero_of("b_zero"), scale_of("y_scale"), zero_of("y_zero"), kActivation});
   static const std::vector<PortDef> x{{"x", "i8 or i16"}}, y{{"y", "type of x"}}, a_b{{"a", "i8 or i16"}, {"b", "type of a"}};
   static const OpDef ops[] = {
-      OpDef{.domain = kDomain, .name = "Conv2D", .summary = "Convolution of quantised images.",
-            .doc = "acc[n,p,q,o] = bias[o] + sum over r, s, c of (x[n, p*sh - top + r*dh, q*sw - left + s*dw, c] - x_zero) * w[o,r,s,c], taps outside the image left out; y = clamp(scaled(acc, m[o]) + y_zero), m[o] the multiplier of "
+      OpDef{.domain = kDomain,
+            .name = "Conv2D",
+            .summary = "Convolution of quantised images.",
+            .doc = "acc[n,p,q,o] = bias[o] + sum over r, s, c of (x[n, p*sh - top + r*dh, q*sw - left + s*dw, c] - x_zero) * w[o,r,s,c], taps outside the "
+                   "image left out; y = clamp(scaled(acc, m[o]) + y_zero), m[o] the multiplier of "
                    "x_scale * w_scale[o] / y_scale (docs: ir/ops/tflite.h). Groups are given by the extents.",
-            .source = kSource, .inputs = {{"x", "[n, h, w, c], i8 or i16"}, {"w", "[o, r, s, c / groups], i8, symmetric"}, {"bias", "[o], i32; i64 with a 64-bit accumulator", true}}, .outputs = y,
-            .attributes = with({kWeightScale, kStrides, kDilations, kPadding, kActivation, kAccumulator}), .infer = infer_conv2d, .eval = {conv2d_eval, nullptr}, .sample = sample_contraction},
-      OpDef{.domain = kDomain, .name = "DepthwiseConv2D", .summary = "Convolution of each channel of quantised images by itself.",
-            .doc = "As Conv2D with acc[n,p,q,o] = bias[o] + sum over r, s of (x[..., o / (channels of w / channels of x)] - x_zero) * w[0,r,s,o].", .source = kSource,
-            .inputs = {{"x", "[n, h, w, c], i8 or i16"}, {"w", "[1, r, s, o], i8, symmetric"}, {"bias", "[o], i32; i64 for i16", true}}, .outputs = y,
-            .attributes = with({kWeightScale, kStrides, kDilations, kPadding, kActivation, kAccumulator}), .infer = infer_depthwise, .eval = {depthwise_eval, nullptr}, .sample = sample_contraction},
-      OpDef{.domain = kDomain, .name = "TransposeConv", .summary = "Transposed convolution of quantised images.",
-            .doc = "Each input element adds (x - x_zero) * w[o,r,s,c] to the output elements of its window; the windows are those of a convolution over the output. Then as Conv2D.", .source = kSource,
-            .inputs = {{"x", "[n, h, w, c], i8 or i16"}, {"w", "[o, r, s, c], i8, symmetric"}, {"bias", "[o], i32; i64 for i16", true}}, .outputs = y,
-            .attributes = with({kWeightScale, kStrides, kPadding, kActivation, kAccumulator, {"output_shape", AttrType::integers, "required", "[n, h, w, o]"}}), .infer = infer_transpose_conv, .eval = {transpose_conv_eval, nullptr},
+            .source = kSource,
+            .inputs = {{"x", "[n, h, w, c], i8 or i16"},
+                       {"w", "[o, r, s, c / groups], i8, symmetric"},
+                       {"bias", "[o], i32; i64 with a 64-bit accumulator", true}},
+            .outputs = y,
+            .attributes = with({kWeightScale, kStrides, kDilations, kPadding, kActivation, kAccumulator}),
+            .infer = infer_conv2d,
+            .eval = {conv2d_eval, nullptr},
             .sample = sample_contraction},
-      OpDef{.domain = kDomain, .name = "FullyConnected", .summary = "Dense layer on quantised rows.",
-            .doc = "acc[n,o] = bias[o] + sum over k of (x[n,k] - x_zero) * w[o,k], y = clamp(scaled(acc, m) + y_zero); m of x_scale * w_scale / y_scale, the first product in f32 where w_scale is one number.", .source = kSource,
-            .inputs = {{"x", "i8 or i16; rows of k elements"}, {"w", "[o, k], i8, symmetric"}, {"bias", "[o], i32; i64 for i16", true}}, .outputs = y,
-            .attributes = with({kWeightScale, kActivation, kAccumulator, {"keep_num_dims", AttrType::integer, "0", "1: the leading axes of x stay, else they become one"}}), .infer = infer_dense, .eval = {dense_eval, nullptr},
+      OpDef{.domain = kDomain,
+            .name = "DepthwiseConv2D",
+            .summary = "Convolution of each channel of quantised images by itself.",
+            .doc = "As Conv2D with acc[n,p,q,o] = bias[o] + sum over r, s of (x[..., o / (channels of w / channels of x)] - x_zero) * w[0,r,s,o].",
+            .source = kSource,
+            .inputs = {{"x", "[n, h, w, c], i8 or i16"}, {"w", "[1, r, s, o], i8, symmetric"}, {"bias", "[o], i32; i64 for i16", true}},
+            .outputs = y,
+            .attributes = with({kWeightScale, kStrides, kDilations, kPadding, kActivation, kAccumulator}),
+            .infer = infer_depthwise,
+            .eval = {depthwise_eval, nullptr},
             .sample = sample_contraction},
-      OpDef{.domain = kDomain, .name = "Add", .summary = "Sum of quantised tensors.",
-            .doc = "Both operands, less their zero points, times 2^20 (i16: 2^15), scaled by their scale over twice the larger one; the sum scaled to y_scale, plus y_zero, clamped. The factors are computed in double.", .source = kSource, .inputs = a_b, .outputs = y,
-            .attributes = sums, .infer = infer_elementwise, .eval = {elementwise_eval, nullptr}, .sample = sample_elementwise},
-      OpDef{.domain = kDomain, .name = "Sub", .summary = "Difference of quantised tensors.", .doc = "As Add, with the difference. (TensorFlow Lite Micro computes the factors of Sub in f32 and differs by one step in a few of a thousand elements; TensorFlow Lite, whose outputs are stored, does not.)", .source = kSource, .inputs = a_b, .outputs = y, .attributes = sums,
-            .infer = infer_elementwise, .eval = {elementwise_eval, nullptr}, .sample = sample_elementwise},
-      OpDef{.domain = kDomain, .name = "Mul", .summary = "Product of quantised tensors.", .doc = "y = clamp(scaled((a - a_zero) * (b - b_zero), m) + y_zero), m of a_scale * b_scale / y_scale.", .source = kSource, .inputs = a_b, .outputs = y,
-            .attributes = sums, .infer = infer_elementwise, .eval = {elementwise_eval, nullptr}, .sample = sample_elementwise},
-      OpDef{.domain = kDomain, .name = "LeakyRelu", .summary = "Leaky rectifier between two scales.", .doc = "y = clamp(scaled(x - x_zero, m) + y_zero), m of x_scale / y_scale for x >= x_zero, of x_scale * alpha / y_scale below; in f32.",
-            .source = kSource, .inputs = x, .outputs = y, .attributes = with({{"alpha", AttrType::real, "0", "slope below zero"}}), .infer = infer_leaky, .eval = {leaky_eval, nullptr}, .sample = sample_map},
-      OpDef{.domain = kDomain, .name = "Relu", .summary = "Rectifier between two scales.", .doc = "y = clamp(scaled(x - x_zero, m) + y_zero) from y_zero on, m of x_scale / y_scale in f32.", .source = kSource, .inputs = x, .outputs = y,
-            .attributes = x_y, .infer = infer_relu, .eval = {relu_eval, nullptr}, .sample = sample_map},
-      OpDef{.domain = kDomain, .name = "Relu6", .summary = "Clamp to [0, 6].", .doc = "The integers clamped from x_zero to x_zero + round(6 / x_scale); scale and zero point are those of x.", .source = kSource, .inputs = x, .outputs = y,
-            .attributes = x_y, .infer = infer_relu6, .eval = {relu6_eval, nullptr}, .sample = sample_map},
-      OpDef{.domain = kDomain, .name = "Logistic", .summary = "Logistic function in fixed point.",
-            .doc = "i8: x - x_zero to 4 integer bits, exp by a series around -1/8 and seven factors, 1/(1 + e) by three steps of Newton, rounded to 2^-8; the ends saturate. i16: interpolation in a table of 256 values at steps of 1/24.",
-            .source = kSource, .inputs = x, .outputs = y, .attributes = x_y, .infer = infer_curve, .eval = {curve_eval, nullptr}, .sample = sample_map},
-      OpDef{.domain = kDomain, .name = "Tanh", .summary = "Hyperbolic tangent in fixed point.", .doc = "As Logistic; i8: (1 - e) / (1 + e) with e = exp(-2|x|), rounded to 2^-7. i16: the table at twice the argument.", .source = kSource, .inputs = x,
-            .outputs = y, .attributes = x_y, .infer = infer_curve, .eval = {curve_eval, nullptr}, .sample = sample_map},
-      OpDef{.domain = kDomain, .name = "Quantize", .summary = "To integers of a scale, from real numbers or from integers of another.",
-            .doc = "f32: y = clamp(round(x / y_scale) + y_zero), the quotient in f32, ties away from zero. Integers: y = clamp(scaled(x - x_zero, m) + y_zero), m of x_scale / y_scale.", .source = kSource,
-            .inputs = {{"x", "f32, i8, u8, i16 or i32"}}, .outputs = {{"y", "as `to`"}}, .attributes = with({kTo}), .infer = infer_quantize, .eval = {quantize_eval, nullptr}, .sample = sample_quantize},
-      OpDef{.domain = kDomain, .name = "Dequantize", .summary = "Real numbers from integers.", .doc = "y = x_scale * (x - x_zero), rounded once to f32.", .source = kSource, .inputs = {{"x", "i8, u8 or i16"}}, .outputs = {{"y", "f32"}},
-            .attributes = attributes({scale_of("x_scale"), zero_of("x_zero")}), .infer = infer_dequantize, .eval = {dequantize_eval, nullptr}, .sample = sample_dequantize},
-      OpDef{.domain = kDomain, .name = "AveragePool2D", .summary = "Mean of windows of quantised images.", .doc = "The sum of the window's elements inside the image over their number, to the nearest integer, ties away from zero; clamped.",
-            .source = kSource, .inputs = x, .outputs = y, .attributes = attributes({scale_of("y_scale"), zero_of("y_zero"), {"kernel_shape", AttrType::integers, "required", "height, width"}, kStrides, kPadding, kActivation}),
-            .infer = infer_pool2d, .eval = {pool2d_eval, nullptr}, .sample = sample_pool2d},
-      OpDef{.domain = kDomain, .name = "MaxPool2D", .summary = "Largest element of windows of quantised images.", .doc = "The largest integer of the window inside the image; clamped.", .source = kSource, .inputs = x, .outputs = y,
-            .attributes = attributes({scale_of("y_scale"), zero_of("y_zero"), {"kernel_shape", AttrType::integers, "required", "height, width"}, kStrides, kPadding, kActivation}), .infer = infer_pool2d, .eval = {pool2d_eval, nullptr},
+      OpDef{.domain = kDomain,
+            .name = "TransposeConv",
+            .summary = "Transposed convolution of quantised images.",
+            .doc = "Each input element adds (x - x_zero) * w[o,r,s,c] to the output elements of its window; the windows are those of a convolution over the "
+                   "output. Then as Conv2D.",
+            .source = kSource,
+            .inputs = {{"x", "[n, h, w, c], i8 or i16"}, {"w", "[o, r, s, c], i8, symmetric"}, {"bias", "[o], i32; i64 for i16", true}},
+            .outputs = y,
+            .attributes = with({kWeightScale, kStrides, kPadding, kActivation, kAccumulator, {"output_shape", AttrType::integers, "required", "[n, h, w, o]"}}),
+            .infer = infer_transpose_conv,
+            .eval = {transpose_conv_eval, nullptr},
+            .sample = sample_contraction},
+      OpDef{.domain = kDomain,
+            .name = "FullyConnected",
+            .summary = "Dense layer on quantised rows.",
+            .doc = "acc[n,o] = bias[o] + sum over k of (x[n,k] - x_zero) * w[o,k], y = clamp(scaled(acc, m) + y_zero); m of x_scale * w_scale / y_scale, the "
+                   "first product in f32 where w_scale is one number.",
+            .source = kSource,
+            .inputs = {{"x", "i8 or i16; rows of k elements"}, {"w", "[o, k], i8, symmetric"}, {"bias", "[o], i32; i64 for i16", true}},
+            .outputs = y,
+            .attributes = with(
+                {kWeightScale, kActivation, kAccumulator, {"keep_num_dims", AttrType::integer, "0", "1: the leading axes of x stay, else they become one"}}),
+            .infer = infer_dense,
+            .eval = {dense_eval, nullptr},
+            .sample = sample_contraction},
+      OpDef{.domain = kDomain,
+            .name = "Add",
+            .summary = "Sum of quantised tensors.",
+            .doc = "Both operands, less their zero points, times 2^20 (i16: 2^15), scaled by their scale over twice the larger one; the sum scaled to y_scale, "
+                   "plus y_zero, clamped. The factors are computed in double.",
+            .source = kSource,
+            .inputs = a_b,
+            .outputs = y,
+            .attributes = sums,
+            .infer = infer_elementwise,
+            .eval = {elementwise_eval, nullptr},
+            .sample = sample_elementwise},
+      OpDef{.domain = kDomain,
+            .name = "Sub",
+            .summary = "Difference of quantised tensors.",
+            .doc = "As Add, with the difference. (TensorFlow Lite Micro computes the factors of Sub in f32 and differs by one step in a few of a thousand "
+                   "elements; TensorFlow Lite, whose outputs are stored, does not.)",
+            .source = kSource,
+            .inputs = a_b,
+            .outputs = y,
+            .attributes = sums,
+            .infer = infer_elementwise,
+            .eval = {elementwise_eval, nullptr},
+            .sample = sample_elementwise},
+      OpDef{.domain = kDomain,
+            .name = "Mul",
+            .summary = "Product of quantised tensors.",
+            .doc = "y = clamp(scaled((a - a_zero) * (b - b_zero), m) + y_zero), m of a_scale * b_scale / y_scale.",
+            .source = kSource,
+            .inputs = a_b,
+            .outputs = y,
+            .attributes = sums,
+            .infer = infer_elementwise,
+            .eval = {elementwise_eval, nullptr},
+            .sample = sample_elementwise},
+      OpDef{.domain = kDomain,
+            .name = "LeakyRelu",
+            .summary = "Leaky rectifier between two scales.",
+            .doc = "y = clamp(scaled(x - x_zero, m) + y_zero), m of x_scale / y_scale for x >= x_zero, of x_scale * alpha / y_scale below; in f32.",
+            .source = kSource,
+            .inputs = x,
+            .outputs = y,
+            .attributes = with({{"alpha", AttrType::real, "0", "slope below zero"}}),
+            .infer = infer_leaky,
+            .eval = {leaky_eval, nullptr},
+            .sample = sample_map},
+      OpDef{.domain = kDomain,
+            .name = "Relu",
+            .summary = "Rectifier between two scales.",
+            .doc = "y = clamp(scaled(x - x_zero, m) + y_zero) from y_zero on, m of x_scale / y_scale in f32.",
+            .source = kSource,
+            .inputs = x,
+            .outputs = y,
+            .attributes = x_y,
+            .infer = infer_relu,
+            .eval = {relu_eval, nullptr},
+            .sample = sample_map},
+      OpDef{.domain = kDomain,
+            .name = "Relu6",
+            .summary = "Clamp to [0, 6].",
+            .doc = "The integers clamped from x_zero to x_zero + round(6 / x_scale); scale and zero point are those of x.",
+            .source = kSource,
+            .inputs = x,
+            .outputs = y,
+            .attributes = x_y,
+            .infer = infer_relu6,
+            .eval = {relu6_eval, nullptr},
+            .sample = sample_map},
+      OpDef{.domain = kDomain,
+            .name = "Logistic",
+            .summary = "Logistic function in fixed point.",
+            .doc = "i8: x - x_zero to 4 integer bits, exp by a series around -1/8 and seven factors, 1/(1 + e) by three steps of Newton, rounded to 2^-8; the "
+                   "ends saturate. i16: interpolation in a table of 256 values at steps of 1/24.",
+            .source = kSource,
+            .inputs = x,
+            .outputs = y,
+            .attributes = x_y,
+            .infer = infer_curve,
+            .eval = {curve_eval, nullptr},
+            .sample = sample_map},
+      OpDef{.domain = kDomain,
+            .name = "Tanh",
+            .summary = "Hyperbolic tangent in fixed point.",
+            .doc = "As Logistic; i8: (1 - e) / (1 + e) with e = exp(-2|x|), rounded to 2^-7. i16: the table at twice the argument.",
+            .source = kSource,
+            .inputs = x,
+            .outputs = y,
+            .attributes = x_y,
+            .infer = infer_curve,
+            .eval = {curve_eval, nullptr},
+            .sample = sample_map},
+      OpDef{.domain = kDomain,
+            .name = "Quantize",
+            .summary = "To integers of a scale, from real numbers or from integers of another.",
+            .doc = "f32: y = clamp(round(x / y_scale) + y_zero), the quotient in f32, ties away from zero. Integers: y = clamp(scaled(x - x_zero, m) + "
+                   "y_zero), m of x_scale / y_scale.",
+            .source = kSource,
+            .inputs = {{"x", "f32, i8, u8, i16 or i32"}},
+            .outputs = {{"y", "as `to`"}},
+            .attributes = with({kTo}),
+            .infer = infer_quantize,
+            .eval = {quantize_eval, nullptr},
+            .sample = sample_quantize},
+      OpDef{.domain = kDomain,
+            .name = "Dequantize",
+            .summary = "Real numbers from integers.",
+            .doc = "y = x_scale * (x - x_zero), rounded once to f32.",
+            .source = kSource,
+            .inputs = {{"x", "i8, u8 or i16"}},
+            .outputs = {{"y", "f32"}},
+            .attributes = attributes({scale_of("x_scale"), zero_of("x_zero")}),
+            .infer = infer_dequantize,
+            .eval = {dequantize_eval, nullptr},
+            .sample = sample_dequantize},
+      OpDef{.domain = kDomain,
+            .name = "AveragePool2D",
+            .summary = "Mean of windows of quantised images.",
+            .doc = "The sum of the window's elements inside the image over their number, to the nearest integer, ties away from zero; clamped.",
+            .source = kSource,
+            .inputs = x,
+            .outputs = y,
+            .attributes = attributes(
+                {scale_of("y_scale"), zero_of("y_zero"), {"kernel_shape", AttrType::integers, "required", "height, width"}, kStrides, kPadding, kActivation}),
+            .infer = infer_pool2d,
+            .eval = {pool2d_eval, nullptr},
             .sample = sample_pool2d},
-      OpDef{.domain = kDomain, .name = "Mean", .summary = "Mean along axes of a quantised tensor.",
-            .doc = "y = clamp(scaled(sum of (x - x_zero), m) + y_zero): the multiplier of x_scale / y_scale shifted left by floor(log2 n), divided by the number n of elements and truncated.", .source = kSource, .inputs = x, .outputs = y,
-            .attributes = with({{"axes", AttrType::integers, "required", "axes"}, {"keep_dims", AttrType::integer, "0", "1: reduced axes stay with one element"}}), .infer = infer_mean, .eval = {mean_eval, nullptr}, .sample = sample_mean},
-      OpDef{.domain = kDomain, .name = "Sum", .summary = "Sum along axes of a quantised tensor.", .doc = "As Mean, without the division.", .source = kSource, .inputs = x, .outputs = y,
-            .attributes = with({{"axes", AttrType::integers, "required", "axes"}, {"keep_dims", AttrType::integer, "0", "as in Mean"}}), .infer = infer_mean, .eval = {mean_eval, nullptr}, .sample = sample_mean},
-      OpDef{.domain = kDomain, .name = "Softmax", .summary = "Softmax over the last axis in fixed point.",
-            .doc = "Differences to the largest element times beta * x_scale in 5 integer bits, exp as in Logistic, summed with 12 integer bits; the sum's reciprocal by Newton; products rounded to the output's bits.", .source = kSource,
-            .inputs = {{"x", "i8"}}, .outputs = {{"y", "as `to`: i8 of scale 2^-8 or i16 of scale 2^-16, from the least integer on"}}, .attributes = with({{"beta", AttrType::real, "1", "factor of the argument"}, kTo}),
-            .infer = infer_softmax, .eval = {softmax_eval, nullptr}, .sample = sample_softmax},
-      OpDef{.domain = kDomain, .name = "SVDF", .summary = "One step of a layer of rank-limited filters over time.",
-            .doc = "The state, [n, filters, memory], moves by one step; its new element is state_zero + clamp(scaled(sum of w_feature * (x - x_zero))). y = clamp(scaled(bias + sum over the filters of a unit and their memory of "
+      OpDef{.domain = kDomain,
+            .name = "MaxPool2D",
+            .summary = "Largest element of windows of quantised images.",
+            .doc = "The largest integer of the window inside the image; clamped.",
+            .source = kSource,
+            .inputs = x,
+            .outputs = y,
+            .attributes = attributes(
+                {scale_of("y_scale"), zero_of("y_zero"), {"kernel_shape", AttrType::integers, "required", "height, width"}, kStrides, kPadding, kActivation}),
+            .infer = infer_pool2d,
+            .eval = {pool2d_eval, nullptr},
+            .sample = sample_pool2d},
+      OpDef{.domain = kDomain,
+            .name = "Mean",
+            .summary = "Mean along axes of a quantised tensor.",
+            .doc = "y = clamp(scaled(sum of (x - x_zero), m) + y_zero): the multiplier of x_scale / y_scale shifted left by floor(log2 n), divided by the "
+                   "number n of elements and truncated.",
+            .source = kSource,
+            .inputs = x,
+            .outputs = y,
+            .attributes =
+                with({{"axes", AttrType::integers, "required", "axes"}, {"keep_dims", AttrType::integer, "0", "1: reduced axes stay with one element"}}),
+            .infer = infer_mean,
+            .eval = {mean_eval, nullptr},
+            .sample = sample_mean},
+      OpDef{.domain = kDomain,
+            .name = "Sum",
+            .summary = "Sum along axes of a quantised tensor.",
+            .doc = "As Mean, without the division.",
+            .source = kSource,
+            .inputs = x,
+            .outputs = y,
+            .attributes = with({{"axes", AttrType::integers, "required", "axes"}, {"keep_dims", AttrType::integer, "0", "as in Mean"}}),
+            .infer = infer_mean,
+            .eval = {mean_eval, nullptr},
+            .sample = sample_mean},
+      OpDef{.domain = kDomain,
+            .name = "Softmax",
+            .summary = "Softmax over the last axis in fixed point.",
+            .doc = "Differences to the largest element times beta * x_scale in 5 integer bits, exp as in Logistic, summed with 12 integer bits; the sum's "
+                   "reciprocal by Newton; products rounded to the output's bits.",
+            .source = kSource,
+            .inputs = {{"x", "i8"}},
+            .outputs = {{"y", "as `to`: i8 of scale 2^-8 or i16 of scale 2^-16, from the least integer on"}},
+            .attributes = with({{"beta", AttrType::real, "1", "factor of the argument"}, kTo}),
+            .infer = infer_softmax,
+            .eval = {softmax_eval, nullptr},
+            .sample = sample_softmax},
+      OpDef{.domain = kDomain,
+            .name = "SVDF",
+            .summary = "One step of a layer of rank-limited filters over time.",
+            .doc = "The state, [n, filters, memory], moves by one step; its new element is state_zero + clamp(scaled(sum of w_feature * (x - x_zero))). y = "
+                   "clamp(scaled(bias + sum over the filters of a unit and their memory of "
                    "w_time * (state - state_zero)) + y_zero). A fused RELU is the saturation at y_zero = -128.",
-            .source = kSource, .inputs = {{"x", "[n, k], i8"}, {"w_feature", "[filters, k], i8"}, {"w_time", "[filters, memory], i8 or i16"}, {"bias", "[filters / rank], i32", true}, {"state", "[n, filters * memory], type of w_time"}},
+            .source = kSource,
+            .inputs = {{"x", "[n, k], i8"},
+                       {"w_feature", "[filters, k], i8"},
+                       {"w_time", "[filters, memory], i8 or i16"},
+                       {"bias", "[filters / rank], i32", true},
+                       {"state", "[n, filters * memory], type of w_time"}},
             .outputs = {{"y", "[n, filters / rank], i8"}, {"next", "the state afterwards"}},
-            .attributes = with({{"feature_scale", AttrType::real, "required", "scale of w_feature"}, {"time_scale", AttrType::real, "required", "scale of w_time"}, scale_of("state_scale"), zero_of("state_zero"),
+            .attributes = with({{"feature_scale", AttrType::real, "required", "scale of w_feature"},
+                                {"time_scale", AttrType::real, "required", "scale of w_time"},
+                                scale_of("state_scale"),
+                                zero_of("state_zero"),
                                 {"rank", AttrType::integer, "1", "filters per unit"}}),
-            .infer = infer_svdf, .eval = {svdf_eval, nullptr}, .sample = sample_svdf},
-      OpDef{.domain = kDomain, .name = "UnidirectionalSequenceLSTM", .summary = "LSTM over a sequence in integers.",
-            .doc = "Gates k of i, f, g, o: clamp(scaled(b + W(x - x_zero)) + scaled(R(h - h_zero))) in steps of 2^-12, then the 16-bit logistic function, for g the hyperbolic tangent. c = clamp(scaled(f * c) + scaled(i * g)), clipped at "
+            .infer = infer_svdf,
+            .eval = {svdf_eval, nullptr},
+            .sample = sample_svdf},
+      OpDef{.domain = kDomain,
+            .name = "UnidirectionalSequenceLSTM",
+            .summary = "LSTM over a sequence in integers.",
+            .doc = "Gates k of i, f, g, o: clamp(scaled(b + W(x - x_zero)) + scaled(R(h - h_zero))) in steps of 2^-12, then the 16-bit logistic function, for "
+                   "g the hyperbolic tangent. c = clamp(scaled(f * c) + scaled(i * g)), clipped at "
                    "cell_clip; h = clamp(scaled(tanh(c) * o) + h_zero).",
             .source = kSource,
-            .inputs = {{"x", "[n, time, k], i8 or i16"}, {"wi", "[units, k], i8"}, {"wf", "as wi"}, {"wg", "as wi"}, {"wo", "as wi"}, {"ri", "[units, units], i8"}, {"rf", "as ri"}, {"rg", "as ri"}, {"ro", "as ri"},
-                       {"bi", "[units], i32; i64 for i16"}, {"bf", "as bi"}, {"bg", "as bi"}, {"bo", "as bi"}, {"h", "[n, units], type of x"}, {"c", "[n, units], i16"}},
+            .inputs = {{"x", "[n, time, k], i8 or i16"},
+                       {"wi", "[units, k], i8"},
+                       {"wf", "as wi"},
+                       {"wg", "as wi"},
+                       {"wo", "as wi"},
+                       {"ri", "[units, units], i8"},
+                       {"rf", "as ri"},
+                       {"rg", "as ri"},
+                       {"ro", "as ri"},
+                       {"bi", "[units], i32; i64 for i16"},
+                       {"bf", "as bi"},
+                       {"bg", "as bi"},
+                       {"bo", "as bi"},
+                       {"h", "[n, units], type of x"},
+                       {"c", "[n, units], i16"}},
             .outputs = {{"y", "[n, time, units]"}, {"h_next", "the hidden state afterwards"}, {"c_next", "the cell's state afterwards"}},
             .attributes = attributes({scale_of("x_scale"), zero_of("x_zero"), scale_of("h_scale"), zero_of("h_zero"), scale_of("c_scale")},
-                                     {{"w_scale", AttrType::reals, "required", "of wi, wf, wg, wo"}, {"r_scale", AttrType::reals, "required", "of ri, rf, rg, ro"}, {"cell_clip", AttrType::real, "0", "0: none"},
+                                     {{"w_scale", AttrType::reals, "required", "of wi, wf, wg, wo"},
+                                      {"r_scale", AttrType::reals, "required", "of ri, rf, rg, ro"},
+                                      {"cell_clip", AttrType::real, "0", "0: none"},
                                       {"time_major", AttrType::integer, "0", "1: [time, n, k]"}}),
-            .infer = infer_lstm, .eval = {lstm_eval, nullptr}, .sample = sample_lstm},
-      OpDef{.domain = kDomain, .name = "ResizeNearestNeighbor", .summary = "Nearest element at other extents.",
-            .doc = "Along height and width y[i] = x[min(floor(i * in / out), in - 1)], the position in f32; with align_corners round(i * (in - 1) / (out - 1)); half_pixel_centers takes i + 1/2.", .source = kSource, .inputs = {{"x", "[n, h, w, c]"}},
-            .outputs = y, .attributes = attributes({{"size", AttrType::integers, "required", "height, width"}, {"align_corners", AttrType::integer, "0", "1: the corners coincide"}, {"half_pixel_centers", AttrType::integer, "0", "1: elements stand for areas"}}),
-            .infer = infer_resize, .eval = {resize_eval, nullptr}, .sample = sample_resize},
+            .infer = infer_lstm,
+            .eval = {lstm_eval, nullptr},
+            .sample = sample_lstm},
+      OpDef{.domain = kDomain,
+            .name = "ResizeNearestNeighbor",
+            .summary = "Nearest element at other extents.",
+            .doc = "Along height and width y[i] = x[min(floor(i * in / out), in - 1)], the position in f32; with align_corners round(i * (in - 1) / (out - "
+                   "1)); half_pixel_centers takes i + 1/2.",
+            .source = kSource,
+            .inputs = {{"x", "[n, h, w, c]"}},
+            .outputs = y,
+            .attributes = attributes({{"size", AttrType::integers, "required", "height, width"},
+                                      {"align_corners", AttrType::integer, "0", "1: the corners coincide"},
+                                      {"half_pixel_centers", AttrType::integer, "0", "1: elements stand for areas"}}),
+            .infer = infer_resize,
+            .eval = {resize_eval, nullptr},
+            .sample = sample_resize},
   };
   return ops;
 }

@@ -106,7 +106,8 @@ TEST(TfliteArithmetic, SumsAndDifferences) {
   Rng r(5, "sums");
   for (std::int64_t i = tuples(); i > 0; --i) {
     const bool wide = r.chance(0.5), minus = r.chance(0.5);
-    const float a = static_cast<float>(std::ldexp(1 + r.uniform(), static_cast<int>(r.range(-9, -3)))), b = static_cast<float>(std::ldexp(1 + r.uniform(), static_cast<int>(r.range(-9, -3)))),
+    const float a = static_cast<float>(std::ldexp(1 + r.uniform(), static_cast<int>(r.range(-9, -3)))),
+                b = static_cast<float>(std::ldexp(1 + r.uniform(), static_cast<int>(r.range(-9, -3)))),
                 y = static_cast<float>(std::ldexp(1 + r.uniform(), static_cast<int>(r.range(-9, -3))));
     const std::int32_t most = wide ? 32767 : 255, p = static_cast<std::int32_t>(r.range(-most, most)), q = static_cast<std::int32_t>(r.range(-most, most));
     const SumScales s = sum_scales(a, b, y, wide);
@@ -124,7 +125,8 @@ TEST(TfliteArithmetic, Means) {
   for (std::int64_t i = tuples(); i > 0; --i) {
     const std::int64_t n = r.range(1, 1 << (1 + r.u32() % 16)), sum = r.range(-32768, 32767) * n + r.range(-n, n);
     ASSERT_EQ(rounded_mean(sum, n), static_cast<std::int64_t>(nearest_ties_away(sum, n))) << sum << " " << n;
-    const float x = static_cast<float>(std::ldexp(1 + r.uniform(), static_cast<int>(r.range(-9, -3)))), y = static_cast<float>(std::ldexp(1 + r.uniform(), static_cast<int>(r.range(-9, -3))));
+    const float x = static_cast<float>(std::ldexp(1 + r.uniform(), static_cast<int>(r.range(-9, -3)))),
+                y = static_cast<float>(std::ldexp(1 + r.uniform(), static_cast<int>(r.range(-9, -3))));
     const Multiplier whole = multiplier(static_cast<double>(x) / static_cast<double>(y)), f = mean_multiplier(x, y, n);
     int log = 0;
     while ((std::int64_t{2} << log) <= n) ++log;  // the largest power of two up to n
@@ -268,7 +270,8 @@ TEST(TfliteForms, ContractionsAgainstTheirSums) {
       const std::int64_t zx = n.attr_int("x_zero", 0), zy = n.attr_int("y_zero", 0), channels = y.shape().back();
       const auto& ws = std::get<std::vector<double>>(n.attrs.at("w_scale"));
       const auto stride = n.attr_ints("strides", {1, 1});
-      const bool same = n.attr_string("padding", "") == "SAME", wide = n.attr_int("accumulator", 32) == 64, dense = n.op == "FullyConnected", depthwise = n.op == "DepthwiseConv2D", transposed = n.op == "TransposeConv";
+      const bool same = n.attr_string("padding", "") == "SAME", wide = n.attr_int("accumulator", 32) == 64, dense = n.op == "FullyConnected",
+                 depthwise = n.op == "DepthwiseConv2D", transposed = n.op == "TransposeConv";
       for (std::int64_t i = 0; i < y.size(); ++i) {
         const std::int64_t o = i % channels;
         Wide sum = n.in(2) == kNone ? 0 : c.at(2, {o});
@@ -297,7 +300,8 @@ TEST(TfliteForms, ContractionsAgainstTheirSums) {
                 sum += static_cast<Wide>(c.at(0, {b, h, v, k}) - zx) * (depthwise ? c.at(1, {0, r, s, o}) : c.at(1, {o, r, s, k}));
               }
         }
-        const double xs = static_cast<float>(n.attr_float("x_scale", 1)), ys = static_cast<float>(n.attr_float("y_scale", 1)), scale = static_cast<float>(ws[ws.size() == 1 ? 0 : static_cast<std::size_t>(o)]);
+        const double xs = static_cast<float>(n.attr_float("x_scale", 1)), ys = static_cast<float>(n.attr_float("y_scale", 1)),
+                     scale = static_cast<float>(ws[ws.size() == 1 ? 0 : static_cast<std::size_t>(o)]);
         const Multiplier f = multiplier(dense && ws.size() == 1 ? static_cast<double>(static_cast<float>(xs) * static_cast<float>(scale)) / ys : xs * scale / ys);
         const Wide scaled_ = wide ? nearest_ties_up(sum * saturated(nearest_ties_up(f.m, power(16)), 0, 32767), power(15 - f.shift))
                                   : nearest_ties_away(nearest_ties_up(sum * power(std::max(f.shift, 0)) * f.m, power(31)), power(std::max(-f.shift, 0)));
@@ -438,7 +442,10 @@ TEST(TfliteForms, SoftmaxCurvesAndTables) {
           real = sigmoid ? 1 / (1 + std::exp(-at)) : std::tanh(at);
           if (y.dtype() == DType::i8) {  // beyond 15 the ends
             const Wide in = step(d, multiplier(std::ldexp(scale_of(n, "x"), 27)));
-            want = std::abs(at) >= 15 ? Wide{at > 0 ? 127 : -128} : within(sigmoid ? nearest_ties_away(Steps::logistic(in, 4), power(23)) - 128 : nearest_ties_away(Steps::tanh(in, 4), power(24)), DType::i8);
+            want = std::abs(at) >= 15
+                       ? Wide{at > 0 ? 127 : -128}
+                       : within(sigmoid ? nearest_ties_away(Steps::logistic(in, 4), power(23)) - 128 : nearest_ties_away(Steps::tanh(in, 4), power(24)),
+                                DType::i8);
           } else {  // scales here are no powers of two
             int shift = 0;
             double m = scale_of(n, "x") * 12288;
@@ -448,7 +455,8 @@ TEST(TfliteForms, SoftmaxCurvesAndTables) {
         }
         ASSERT_EQ(y.int_at(i), static_cast<std::int64_t>(want)) << name << " seed " << seed << " element " << i;
         const double steps = y.dtype() == DType::i8 ? 1.01 : 9;  // 16 bits: softmax sums 12 integer bits, tables interpolate
-        const double held = saturated(static_cast<Wide>(std::llround(real / scale_of(n, "y"))) + zero_of(n, "y"), static_cast<Wide>(integer_range(y.dtype()).first), static_cast<Wide>(integer_range(y.dtype()).second));
+        const double held = saturated(static_cast<Wide>(std::llround(real / scale_of(n, "y"))) + zero_of(n, "y"),
+                                      static_cast<Wide>(integer_range(y.dtype()).first), static_cast<Wide>(integer_range(y.dtype()).second));
         ASSERT_NEAR(static_cast<double>(y.int_at(i)), held, steps) << name << " seed " << seed << " element " << i;
       }
     }
@@ -462,7 +470,8 @@ TEST(TfliteForms, RecurrentLayers) {
     const std::int64_t batch = c.operand(0).shape()[0], in = wf.shape()[1], filters = wf.shape()[0], memory = wt.shape()[1], rank = n.attr_int("rank", 1);
     const DType st = c.operand(4).dtype();
     const auto f32 = [&](const char* key) { return static_cast<float>(n.attr_float(key, 1)); };
-    const Multiplier feature = multiplier(static_cast<double>(f32("x_scale") * f32("feature_scale") / f32("state_scale"))), time = multiplier(static_cast<double>(f32("state_scale") * f32("time_scale") / f32("y_scale")));
+    const Multiplier feature = multiplier(static_cast<double>(f32("x_scale") * f32("feature_scale") / f32("state_scale"))),
+                     time = multiplier(static_cast<double>(f32("state_scale") * f32("time_scale") / f32("y_scale")));
     for (std::int64_t b = 0; b < batch; ++b)
       for (std::int64_t u = 0; u < filters / rank; ++u) {
         Wide sum = c.at(3, {u});
@@ -508,8 +517,11 @@ TEST(TfliteForms, RecurrentLayers) {
           }
           auto& s = cell[static_cast<std::size_t>(b * units + u)];
           const double unit = 1.0 / 32768;
-          Wide next = within(within(step(static_cast<Wide>(gate[1]) * s, multiplier(unit * cs / cs)), DType::i16) + within(step(static_cast<Wide>(gate[0]) * gate[2], multiplier(unit * unit / cs)), DType::i16), DType::i16);
-          if (const double clip = n.attr_float("cell_clip", 0); clip > 0) next = saturated(next, -static_cast<Wide>(std::min(clip / cs, 32767.0)), static_cast<Wide>(std::min(clip / cs, 32767.0)));
+          Wide next = within(within(step(static_cast<Wide>(gate[1]) * s, multiplier(unit * cs / cs)), DType::i16) +
+                                 within(step(static_cast<Wide>(gate[0]) * gate[2], multiplier(unit * unit / cs)), DType::i16),
+                             DType::i16);
+          if (const double clip = n.attr_float("cell_clip", 0); clip > 0)
+            next = saturated(next, -static_cast<Wide>(std::min(clip / cs, 32767.0)), static_cast<Wide>(std::min(clip / cs, 32767.0)));
           s = static_cast<std::int64_t>(next);
           const std::int64_t squashed = tanh16(static_cast<std::int32_t>(s), cell_shift < 0 ? 3 : 0, std::abs(cell_shift));
           auto& out = h[static_cast<std::size_t>(b * units + u)];
