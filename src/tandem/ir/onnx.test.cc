@@ -294,6 +294,15 @@ TEST(onnx, bad_sub_graphs_are_named) {
   EXPECT_HAS(judged(model(x + node("Loop", {"", "", "x"}, {"y"}, int_attr("body", 1), "l") + y)), "a sub-graph");
   EXPECT_HAS(judged(model(x + node("Scan", {"x"}, {"y"}, graph_attr("body", input("e", {}) + node("Neg", {"e"}, {"o"}) + output("o")) + int_attr("num_scan_inputs", 3), "s") + y)), "3 of them scanned");
   EXPECT_HAS(judged(model(input("x", {1, 2, 3}) + msg(11, info("n", {1}, 7)) + node("Scan", {"n", "x"}, {"y"}, graph_attr("body", input("e", {3}) + node("Neg", {"e"}, {"o"}) + output("o")) + int_attr("num_scan_inputs", 1), "s") + y, 8)), "lengths per sequence");
+  EXPECT_HAS(judged(branch(graph_attr("then_branch", node("Delay", {"x"}, {"t"}, ints_attr("shape", {2}), "late", "tandem") + output("t")))), "a Delay within a sub-graph");
+  // Fourteen loops within each other, the state of each growing: found out without trying every combination of shapes.
+  std::string grows = node("Concat", {"v0", "v0"}, {"w0"}, int_attr("axis", 0), "c") + node("Identity", {"g0"}, {"on0"}, "", "i") + output("on0") + output("w0");
+  for (int i = 0; i < 14; ++i) {
+    const std::string ports = msg(11, info(fmt::format("k{}", i), {}, 7)) + bool_input(fmt::format("g{}", i)) + msg(11, info(fmt::format("v{}", i), {2}));
+    const std::string outer = fmt::format("v{}", i + 1), last = fmt::format("w{}", i + 1), on = fmt::format("on{}", i + 1);
+    grows = node("Loop", {"m", "", outer}, {last}, graph_attr("body", ports + grows), fmt::format("loop{}", i)) + node("Identity", {fmt::format("g{}", i + 1)}, {on}, "", fmt::format("i{}", i)) + output(on) + output(last);
+  }
+  EXPECT_HAS(judged(model(input("v14", {2}) + bool_input("g14") + msg(5, tensor("m", {}, std::string("\1\0\0\0\0\0\0\0", 8), 7)) + grows)), "accepted");
   std::string deep = node("Relu", {"x"}, {"y"}) + output("y");
   for (int i = 0; i < 20; ++i) deep = node("If", {"c"}, {"y"}, graph_attr("then_branch", deep) + graph_attr("else_branch", output("x")), fmt::format("level{}", i)) + output("y");
   EXPECT_HAS(judged(model(x + deep)), "nested more than 16 deep");

@@ -62,11 +62,17 @@ struct Writer {
   const Writer* outer;
   const Node* at;                  // the node whose attribute this graph is
   std::vector<std::string> names;  // as written: captured values bear the name that they have outside
+  std::unordered_map<std::string_view, ValueId> by_name;  // without the captured ones
 
   Writer(const Graph& graph, const Writer* around, const Node* node) : g(graph), outer(around), at(node) {
     for (const Value& v : g.values) names.push_back(v.name);
+    if (captures() > 0) rename();
+    const std::unordered_set<ValueId> outside(g.inputs.end() - static_cast<std::ptrdiff_t>(captures()), g.inputs.end());
+    for (std::size_t v = 0; v < names.size(); ++v)
+      if (!outside.count(static_cast<ValueId>(v))) by_name.emplace(names[v], static_cast<ValueId>(v));
+  }
+  void rename() {
     const std::size_t captured = captures();
-    if (captured == 0) return;
     std::unordered_set<std::string> taken;
     std::vector<bool> fixed(names.size(), false);
     for (std::size_t i = 0; i < captured; ++i) {
@@ -86,11 +92,7 @@ struct Writer {
   // The initialiser of that name in the graphs around, where it is the nearest value of that name.
   const Tensor* around(const std::string& s) const {
     for (const Writer* w = outer; w; w = w->outer)
-      for (std::size_t v = 0; v < w->names.size(); ++v)
-        if (w->names[v] == s) {
-          const Tensor* t = w->g.constant(static_cast<ValueId>(v));
-          if (t || std::find(w->g.inputs.end() - static_cast<std::ptrdiff_t>(w->captures()), w->g.inputs.end(), static_cast<ValueId>(v)) == w->g.inputs.end()) return t;
-        }
+      if (const auto it = w->by_name.find(s); it != w->by_name.end()) return w->g.constant(it->second);
     return nullptr;
   }
 

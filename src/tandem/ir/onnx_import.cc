@@ -123,14 +123,16 @@ struct Reader {
   void capture(Node& n, std::map<std::string, Reader>& bodies, const std::string& where) {
     if (n.has_attr("captured")) throw bad_input("unknown attribute 'captured'").at(where);
     std::vector<std::string> names;
+    std::unordered_set<std::string> seen;
     for (auto& [key, r] : bodies)
       for (ValueId v : r.captured)
-        if (const std::string& s = r.g.values[static_cast<std::size_t>(v)].name; std::find(names.begin(), names.end(), s) == names.end()) names.push_back(s);
+        if (const std::string& s = r.g.values[static_cast<std::size_t>(v)].name; seen.insert(s).second) names.push_back(s);
     for (const std::string& s : names) n.inputs.push_back(value(s));
     for (auto& [key, r] : bodies) {
+      const std::unordered_set<ValueId> captures(r.captured.begin(), r.captured.end());
       for (const std::string& s : names) {
         const auto it = r.ids.find(s);
-        const bool own = it != r.ids.end() && std::find(r.captured.begin(), r.captured.end(), it->second) != r.captured.end();
+        const bool own = it != r.ids.end() && captures.count(it->second);
         r.g.inputs.push_back(own ? it->second : r.value(r.free_value_name(s)));
       }
       verify_structure(r.g);

@@ -213,6 +213,7 @@ struct Older : Fresh {
     }
     if (n.has_attr("num_outputs")) {
       const std::int64_t parts = n.attr_int("num_outputs", 1);
+      if (parts != static_cast<std::int64_t>(n.outputs.size())) refuse(n, fmt::format("num_outputs is {} with {} outputs", parts, n.outputs.size()));
       n.attrs.erase("num_outputs");
       const auto& d = dims(n.inputs[0]);
       std::int64_t axis = n.attr_int("axis", 0);
@@ -334,7 +335,9 @@ struct Older : Fresh {
     }
     if (is("DFT")) {
       if (opset < 20 && n.in(2) != kNone) {
-        n.attrs["axis"] = static_cast<std::int64_t>(number_of(n, 2, "axis", 20));
+        const Ints axis = ints_of(n, 2, "axis", 20);
+        if (axis.size() != 1) refuse(n, fmt::format("{} numbers as axis", axis.size()));
+        n.attrs["axis"] = axis[0];
         n.inputs[2] = kNone;
         trim(n);
       } else if (opset >= 20 && n.in(2) == kNone) {

@@ -13,6 +13,13 @@ struct Rewriter : Fresh {
   using Fresh::Fresh;
   std::vector<Node> nodes;
   std::vector<std::size_t> readers;  // nodes that read a value
+  std::unordered_map<ValueId, std::size_t> maker;            // of a value, in `nodes`
+  std::unordered_map<ValueId, ValueId> sorted_, first_;      // constants that were rewritten: once, however many nodes read them
+
+  void keep(Node n) {
+    for (ValueId v : n.outputs) maker[v] = nodes.size();
+    nodes.push_back(std::move(n));
+  }
 
   const Value& at(ValueId v) const { return g.values[static_cast<std::size_t>(v)]; }
   // A node between the parts of n: the value it makes.
@@ -22,8 +29,9 @@ struct Rewriter : Fresh {
     return out;
   }
   void last(const Node& n, const char* op, std::vector<ValueId> in, ValueId out, const char* suffix, std::map<std::string, Attribute> attrs = {}, const char* domain = "") {
-    nodes.push_back(part(n, op, std::move(in), out, suffix, std::move(attrs)));
-    nodes.back().domain = domain;
+    Node p = part(n, op, std::move(in), out, suffix, std::move(attrs));
+    p.domain = domain;
+    keep(std::move(p));
   }
   ValueId real(const Node& n, const char* suffix, double v) { return constant(base(n) + suffix, Tensor::scalar(static_cast<float>(v))); }
 
@@ -43,16 +51,19 @@ struct Rewriter : Fresh {
   // y = scale * (number of steps at or below x) + bias. Rows of steps are sorted, which leaves the number as it is.
   void thresholds(const Node& n, ValueId x, ValueId steps, double scale, double bias, bool channels_last, std::size_t rank) {
     if (const Tensor* t = g.constant(steps); t && t->rank() == 2 && t->dtype() == DType::f32) {
-      Tensor sorted = *t;
       const std::int64_t rows = t->shape()[0], n_steps = t->shape()[1];
       bool ascending = true;
       for (std::int64_t r = 0; r < rows; ++r) ascending &= std::is_sorted(t->data<float>() + r * n_steps, t->data<float>() + (r + 1) * n_steps);
-      if (!ascending) {
+      if (const auto it = sorted_.find(steps); it != sorted_.end()) {
+        steps = it->second;
+      } else if (!ascending) {
+        Tensor sorted = *t;
         for (std::int64_t i = 0; i < t->size(); ++i)
           if (std::isnan(t->at(i))) throw bad_input("a threshold is NaN").at(g.describe(n));
         float* p = sorted.data<float>();
         for (std::int64_t r = 0; r < rows; ++r) std::sort(p + r * n_steps, p + (r + 1) * n_steps);
-        steps = constant(at(steps).name + "_sorted", sorted);
+        const ValueId as_read = steps;
+        steps = sorted_[as_read] = constant(at(as_read).name + "_sorted", sorted);
       }
       channels_last &= rows != 1;
     }
@@ -89,22 +100,22 @@ struct Rewriter : Fresh {
   // Weights behind a quantiser of a constant are transposed where they are stored: the quantiser stays next to the convolution.
   ValueId weights_first(const Node& n, ValueId w, std::size_t rank) {
     const Ints perm = to_first(rank);
-    const auto stored = [&](ValueId v) -> std::optional<Tensor> {
-      const Tensor* t = g.constant(v);
-      if (!t || (t->size() != 1 && t->shape().size() != rank)) return std::nullopt;
-      return t->shape().size() == rank ? transposed(*t, perm) : *t;
+    const auto full = [&](ValueId v) { return v != kNone && g.constant(v) && g.constant(v)->shape().size() == rank; };
+    const auto single = [&](ValueId v) { return v != kNone && g.constant(v) && g.constant(v)->size() == 1; };
+    const auto stored = [&](ValueId v) {
+      const auto it = first_.find(v);
+      if (it != first_.end()) return it->second;
+      return first_[v] = constant(at(v).name + "_first", transposed(*g.constant(v), perm));
     };
-    if (const auto t = stored(w); t && t->shape().size() == rank) return constant(at(w).name + "_first", *t);
-    for (Node& q : nodes) {
-      if (q.outputs.empty() || q.outputs[0] != w) continue;
-      if (q.domain != kQonnx || readers[static_cast<std::size_t>(w)] != 1) break;
-      std::vector<std::optional<Tensor>> in;
-      for (ValueId v : q.inputs) in.push_back(v == kNone ? std::nullopt : stored(v));
-      if (std::any_of(in.begin(), in.end(), [](const auto& t) { return !t; }) || in[0]->shape().size() != rank) break;
-      for (std::size_t i = 0; i < in.size(); ++i)
-        if (in[i]->shape().size() == rank) q.inputs[i] = constant(at(q.inputs[i]).name + "_first", *in[i]);
-      g.values[static_cast<std::size_t>(w)].type.dims.reset();
-      return w;
+    if (full(w)) return stored(w);
+    if (const auto it = maker.find(w); it != maker.end() && static_cast<std::size_t>(w) < readers.size() && readers[static_cast<std::size_t>(w)] == 1) {
+      Node& q = nodes[it->second];
+      if (q.domain == kQonnx && full(q.in(0)) && std::all_of(q.inputs.begin(), q.inputs.end(), [&](ValueId v) { return full(v) || single(v); })) {
+        for (ValueId& v : q.inputs)
+          if (full(v)) v = stored(v);
+        g.values[static_cast<std::size_t>(w)].type.dims.reset();
+        return w;
+      }
     }
     return step(n, "Transpose", {w}, "_weights", {{"perm", perm}});
   }
@@ -234,7 +245,7 @@ void from_qonnx(Graph& g) {
   for (ValueId v : g.outputs) ++r.readers[static_cast<std::size_t>(v)];
   std::vector<Node> before = std::move(g.nodes);
   for (Node& n : before)
-    if (!r.rewrite(n)) r.nodes.push_back(std::move(n));
+    if (!r.rewrite(n)) r.keep(std::move(n));
   g.nodes = std::move(r.nodes);
 }
 

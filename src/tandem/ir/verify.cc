@@ -108,6 +108,9 @@ void verify_structure(const Graph& g) { verify_structure_at(g, 0); }
 
 namespace {
 void verify_structure_at(const Graph& g, int depth) {
+  if (depth > 0)
+    for (const Node& n : g.nodes)
+      if (n.op == "Delay" && n.domain == "tandem") throw bad_input("a Delay within a sub-graph").at(g.describe(n)).expected("state in the outer graph only");
   if (depth > kMostNested) throw bad_input("sub-graphs are nested more than {} deep", kMostNested).at(fmt::format("graph '{}'", g.name));
   std::unordered_set<std::string_view> names;
   for (const Value& v : g.values) {

@@ -38,8 +38,15 @@ std::vector<TensorType> output_types(const Graph& g) {
   for (ValueId v : g.outputs) t.push_back(g.values[static_cast<std::size_t>(v)].type);
   return t;
 }
+// Bodies within bodies: a loop's is inferred several times, which must not multiply.
+thread_local int nested = 0;
+struct Nested {
+  Nested() { ++nested; }
+  ~Nested() { --nested; }
+};
 std::vector<TensorType> body_types(const InferContext& c, const Graph& body, const std::vector<TensorType>& in, const std::vector<const Tensor*>& constants = {}) {
   Graph b = typed(body, in, constants);
+  const Nested here;
   try {
     infer_shapes(b);
   } catch (Error& e) {
@@ -123,6 +130,8 @@ void infer_loop(InferContext& c) {
   std::vector<TensorType> state(given.begin(), given.begin() + static_cast<std::ptrdiff_t>(p.states)), out;
   std::vector<const Tensor*> constants(n, nullptr);
   for (std::size_t i = 2 + p.states; i < n; ++i) constants[i] = c.in_constant[i];
+  if (nested > 3)
+    for (TensorType& t : state) t.dims.reset();
   for (int round = 0; round < 4; ++round) {
     std::vector<TensorType> in{scalar_like(body, 0, DType::i64), scalar_like(body, 1, DType::boolean)};
     in.insert(in.end(), state.begin(), state.end());
