@@ -8,7 +8,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <dnnl.hpp>
 #include <fstream>
 #include <numeric>
@@ -181,6 +183,20 @@ void Int8Gemm(benchmark::State& state) {
   compare(state, ours, theirs, 0.8, 2.0 * static_cast<double>(m * n * k));
 }
 BENCHMARK(Int8Gemm)->ArgsProduct({{1, 2}, {1024}, {1024}, {1024}})->ArgsProduct({{1, 2}, {128}, {4096}, {1024}})->ArgsProduct({{1, 2}, {16}, {1024}, {4096}})->UseRealTime()->MinTime(0.4)->Unit(benchmark::kMillisecond);
+
+// oneDNN alone with every instruction of the machine (AMX where it has it), in a process of its own: what there would be to gain.
+void OneDnnUncapped(benchmark::State& state) {
+  for (auto _ : state) {
+    FILE* f = popen("DNNL_MAX_CPU_ISA=ALL /proc/$PPID/exe --benchmark_filter='Int8Conv/1/-1|Int8Gemm/1/1024' 2>/dev/null", "r");
+    if (!f) break;
+    const char* names[] = {"conv_gop/s", "gemm_gop/s"};
+    std::size_t at = 0;
+    for (char line[1024]; std::fgets(line, sizeof line, f);)
+      if (const char* p = std::strstr(line, "onednn_gop/s="); p && at < 2) state.counters[names[at++]] = std::strtod(p + 13, nullptr);
+    pclose(f);
+  }
+}
+BENCHMARK(OneDnnUncapped)->Iterations(1)->UseRealTime()->Unit(benchmark::kMillisecond);
 
 // ---- ResNet-18 in f32 -----------------------------------------------------------------------------------
 struct Weights {  // of one convolution and its normalisation

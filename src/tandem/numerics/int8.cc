@@ -112,7 +112,17 @@ Int8Convolution::Int8Convolution(const Int8Geometry& g, const std::int8_t* weigh
   const std::int64_t taps = g.kernel_h * g.kernel_w, each = g.in / g.group, outs = g.out / g.group, oh = g.out_height(), ow = g.out_width();
   TANDEM_CHECK(g.group > 0 && each * g.group == g.in && outs * g.group == g.out && oh > 0 && ow > 0, "an inconsistent convolution");
   const bool depthwise = each == 1 && outs == 1;
-  channels_ = g.group == 1 ? (g.in + 3) / 4 * 4 : g.in;
+  whole_rows_ = g.group == 1 && g.in < 16 && g.kernel_w > 1 && g.dilation_w == 1 && (g.height + g.top + g.bottom) * (g.width + g.left + g.right) * g.in < INT32_MAX;
+  channels_ = g.group == 1 && !whole_rows_ ? (g.in + 3) / 4 * 4 : g.in;
+  padding_.assign(static_cast<std::size_t>(channels_ + 64), zero);
+  if (whole_rows_) {
+    const std::int64_t line = (g.width + g.left + g.right) * g.in;
+    for (std::int64_t y = 0; y < oh; ++y)
+      for (std::int64_t x = 0; x < ow; ++x)
+        for (std::int64_t r = 0; r < g.kernel_h; ++r) offset_.push_back(static_cast<std::int32_t>((y * g.stride_h + r * g.dilation_h) * line + x * g.stride_w * g.in));
+    weights_.push_back(pack_int8(weights, g.out, g.kernel_h, g.kernel_w * g.in, taps * g.in, 1, bias, zero));
+    return;
+  }
   offset_.reserve(static_cast<std::size_t>(oh * ow * taps));
   for (std::int64_t y = 0; y < oh; ++y)
     for (std::int64_t x = 0; x < ow; ++x)
@@ -121,7 +131,6 @@ Int8Convolution::Int8Convolution(const Int8Geometry& g, const std::int8_t* weigh
           const std::int64_t h = y * g.stride_h - g.top + r * g.dilation_h, w = x * g.stride_w - g.left + s * g.dilation_w;
           offset_.push_back(h < 0 || h >= g.height || w < 0 || w >= g.width ? -1 : static_cast<std::int32_t>(h * g.width + w));
         }
-  padding_.assign(static_cast<std::size_t>(channels_ + 64), zero);
   if (depthwise) {
     each_.resize(static_cast<std::size_t>(taps * g.in));
     bias_.resize(static_cast<std::size_t>(g.in));
@@ -142,10 +151,18 @@ Int8Convolution::Int8Convolution(const Int8Geometry& g, const std::int8_t* weigh
 template <class Store>
 void Int8Convolution::tiles(const std::uint8_t* x, std::int64_t batch, const Int8Options& o, Store store) const {
   const Dot4Kernel& kernel = o.kernel ? *o.kernel : dot4_best();
-  const std::int64_t taps = g_.kernel_h * g_.kernel_w, each = g_.in / g_.group, outs = g_.out / g_.group;
+  const std::int64_t taps = whole_rows_ ? g_.kernel_h : g_.kernel_h * g_.kernel_w, each = g_.in / g_.group, outs = g_.out / g_.group;
   const std::int64_t positions = g_.out_height() * g_.out_width(), panels = weights_[0].panels();
   constexpr std::int64_t part = 96;
   const std::int64_t parts = (positions + part - 1) / part, jobs = batch * parts * g_.group * panels;
+  const std::int64_t line = (g_.width + g_.left + g_.right) * g_.in, padded = (g_.height + g_.top + g_.bottom) * line;
+  Lined<std::uint8_t> copy;
+  if (whole_rows_) {
+    copy.assign(static_cast<std::size_t>(batch * padded + 3), padding_[0]);
+    for (std::int64_t r = 0; r < batch * g_.height; ++r)
+      std::memcpy(copy.data() + r / g_.height * padded + (g_.top + r % g_.height) * line + g_.left * g_.in, x + r * g_.width * g_.in, static_cast<std::size_t>(g_.width * g_.in));
+  }
+  const std::int64_t unit = whole_rows_ ? 1 : channels_;
   ranges(o, jobs, 1, [&](std::int64_t from, std::int64_t to) {
     constexpr std::int64_t near = 64;
     const std::uint8_t* few[near * kDot4Rows];
@@ -156,7 +173,7 @@ void Int8Convolution::tiles(const std::uint8_t* x, std::int64_t batch, const Int
       const std::int64_t p = job % panels, k = job / panels % g_.group, begin = job / panels / g_.group % parts * part, n = job / panels / g_.group / parts;
       const std::int64_t end = std::min(positions, begin + part);
       const Int8Weights& w = weights_[static_cast<std::size_t>(k)];
-      const std::uint8_t* image = x + n * g_.height * g_.width * channels_ + k * each;
+      const std::uint8_t* image = whole_rows_ ? copy.data() + n * padded : x + n * g_.height * g_.width * channels_ + k * each;
       Dot4Tile t;
       t.rows = pointer, t.steps = taps, t.depth = w.groups(), t.panel = w.panel(p), t.vectors = w.vectors(p), t.start = w.start.data() + 64 * p;
       t.width = static_cast<int>(std::min<std::int64_t>(64, outs - 64 * p));
@@ -165,7 +182,7 @@ void Int8Convolution::tiles(const std::uint8_t* x, std::int64_t batch, const Int
         t.count = static_cast<int>(std::min<std::int64_t>(step, end - r));
         const std::int32_t* offset = offset_.data() + r * taps;
         for (int i = 0; i < t.count; ++i)
-          for (std::int64_t s = 0; s < taps; ++s, ++offset) pointer[s * t.count + i] = *offset < 0 ? padding_.data() : image + *offset * channels_;
+          for (std::int64_t s = 0; s < taps; ++s, ++offset) pointer[s * t.count + i] = *offset < 0 ? padding_.data() : image + *offset * unit;
         store(t, kernel.tile, n * positions + r, k * outs + 64 * p);
       }
     }

@@ -74,7 +74,7 @@ class Int8Convolution {
   // weights [out, kernel_h, kernel_w, in / group]; bias [out] or null; zero: see above.
   Int8Convolution(const Int8Geometry& g, const std::int8_t* weights, const std::int32_t* bias = nullptr, std::uint8_t zero = 0);
   const Int8Geometry& geometry() const { return g_; }
-  // Channels of `x` in memory: `in` rounded up so that tiles need no copy; what lies in the added ones does not matter. x is
+  // Channels of `x` in memory: `in`, rounded up to four where tiles then need no copy; what lies in the added ones does not matter. x is
   // [batch, height, width, channels()] plus 3 bytes behind its end.
   std::int64_t channels() const { return channels_; }
   void run(const std::uint8_t* x, std::int64_t batch, std::int32_t* y, const Int8Options& o = {}) const;  // y [batch, oh, ow, out]
@@ -88,8 +88,9 @@ class Int8Convolution {
 
   Int8Geometry g_;
   std::int64_t channels_ = 0;
+  bool whole_rows_ = false;                        // few channels: a row of the window is one step, over a padded copy of the image
   std::vector<Int8Weights> weights_;               // per group
-  std::vector<std::int32_t> offset_;               // [positions][taps]: of the pixel in elements / channels, -1: padding
+  std::vector<std::int32_t> offset_;               // [positions][taps]: of the pixel in elements / channels, -1: padding; of whole rows in bytes
   Lined<std::uint8_t> padding_;                    // one pixel of zeros (codes)
   Lined<std::int16_t> each_;                       // depthwise: [taps][channels]
   Lined<std::int32_t> bias_;
