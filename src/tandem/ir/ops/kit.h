@@ -141,5 +141,6 @@ std::span<const OpDef> algebra_ops();
 std::span<const OpDef> control_ops();
 std::span<const OpDef> tflite_ops();
 std::span<const OpDef> open_quant_ops();
+std::span<const OpDef> ml_ops();
 
 }  // namespace tandem::ir
