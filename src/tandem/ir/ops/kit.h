@@ -145,5 +145,7 @@ std::span<const OpDef> ml_ops();
 std::span<const OpDef> random_ops();
 std::span<const OpDef> training_ops();
 std::span<const OpDef> arrange_ops();
+std::span<const OpDef> attention_ops();
+std::span<const OpDef> contrib_ops();
 
 }  // namespace tandem::ir
