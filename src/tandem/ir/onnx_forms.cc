@@ -112,6 +112,7 @@ struct Forms : Fresh {
     for (std::size_t k = 0; k < g.nodes.size(); ++k) {
       Node& n = g.nodes[k];
       opset = opset_of(n);
+      if (n.domain == "com.microsoft" && (n.op == "QuantizeLinear" || n.op == "DequantizeLinear")) n.domain.clear();  // the same, for types that ONNX took up later
       if (!n.domain.empty()) continue;
       if (n.op == "Scan" && opset < 9) {
         scan_over_batch(n);

@@ -183,7 +183,9 @@ Tensor TensorReader::tensor(const onnx::TensorProto& p, const std::string& what)
 TensorType TensorReader::type(const onnx::ValueInfoProto& v) const {
   const std::string what = fmt::format("value '{}'", v.name());
   if (v.type().value_case() != onnx::TypeProto::kTensorType)
-    throw bad_input("{} is no tensor", what).expected("tensors (sequences, maps, optional and sparse values are not supported)");
+    throw bad_input("{} is no tensor", what)
+        .expected("tensors (sequences, maps, optional and sparse values are not supported)")
+        .fix(v.type().value_case() == onnx::TypeProto::kMapType || v.type().sequence_type().elem_type().value_case() == onnx::TypeProto::kMapType ? "a classifier: end the model before its ZipMap (scikit-learn: convert with the option zipmap=False)" : "");
   const auto& p = v.type().tensor_type();
   const auto dtype = onnx_dtype(p.elem_type());
   if (!dtype) throw bad_input("{} holds {}", what, type_text(p.elem_type())).expected("integers, floats or booleans");

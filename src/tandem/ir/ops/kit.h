@@ -141,5 +141,11 @@ std::span<const OpDef> algebra_ops();
 std::span<const OpDef> control_ops();
 std::span<const OpDef> tflite_ops();
 std::span<const OpDef> open_quant_ops();
+std::span<const OpDef> ml_ops();
+std::span<const OpDef> random_ops();
+std::span<const OpDef> training_ops();
+std::span<const OpDef> arrange_ops();
+std::span<const OpDef> attention_ops();
+std::span<const OpDef> contrib_ops();
 
 }  // namespace tandem::ir
