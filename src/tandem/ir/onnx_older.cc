@@ -71,6 +71,8 @@ struct Older : Fresh {
     throw e;
   }
   const std::optional<Dims>& dims(ValueId v) {
+    static const std::optional<Dims> absent;
+    if (v == kNone) return absent;
     if (!types) {
       types = g;
       types->nodes = all_;
@@ -300,7 +302,7 @@ struct Older : Fresh {
       trim(n);
     }
     if (is("BatchNormalization") && opset < 7) n.attrs["is_test"] = std::int64_t{1};
-    if (is("Gemm") && opset < 11 && n.in(2) == kNone) {
+    if (is("Gemm") && opset < 11 && n.in(0) != kNone && n.in(2) == kNone) {
       if (g.values[static_cast<std::size_t>(n.inputs[0])].type.dtype != DType::f32) refuse(n, "it has no bias", 11);
       n.inputs.resize(3);
       n.inputs[2] = constant(base(n) + "_bias", Tensor(DType::f32, {1}));
