@@ -55,6 +55,16 @@ class Joiner {
         v = to[static_cast<std::size_t>(v)] = g_.add_value(g_.unique_name("y"));
         made_.push_back(v);
       }
+      // A sub-graph calls what it captures by the names outside.
+      const auto captured = static_cast<std::size_t>(n.attr_int("captured", 0));
+      for (auto& [key, a] : n.attrs) {
+        const GraphPtr* body = std::get_if<GraphPtr>(&a);
+        if (!body || !captured) continue;
+        Graph b = **body;
+        for (std::size_t i = 1; i <= captured; ++i)
+          b.values[static_cast<std::size_t>(b.inputs[b.inputs.size() - i])].name = g_.values[static_cast<std::size_t>(n.inputs[n.inputs.size() - i])].name;
+        a = std::make_shared<const Graph>(std::move(b));
+      }
       n.name.clear();
       g_.nodes.push_back(std::move(n));
     }
