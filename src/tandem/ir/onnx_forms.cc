@@ -137,6 +137,14 @@ struct Forms : Fresh {
         if (n.has_attr("shape")) n.inputs.resize(1), n.inputs.push_back(ints_input(g.nodes[k], "shape"));
       } else if (n.op == "Split" && opset < 13) {
         if (n.has_attr("split")) n.inputs.resize(1), n.inputs.push_back(ints_input(g.nodes[k], "split"));
+      } else if (n.op == "Split" && opset >= 18 && n.in(1) == kNone && n.has_attr("num_outputs")) {
+        // Where the parts are equal, the number of outputs says it all.
+        const auto& d = g.values[static_cast<std::size_t>(n.in(0))].type.dims;
+        const auto parts = static_cast<std::int64_t>(n.outputs.size());
+        std::int64_t axis = n.attr_int("axis", 0);
+        if (d && axis < 0) axis += static_cast<std::int64_t>(d->size());
+        const bool known = d && axis >= 0 && axis < static_cast<std::int64_t>(d->size()) && (*d)[static_cast<std::size_t>(axis)].known();
+        if (known && n.attr_int("num_outputs", 0) == parts && (*d)[static_cast<std::size_t>(axis)].n % parts == 0) n.attrs.erase("num_outputs");
       } else if (n.op == "Slice" && opset < 10) {
         if (!n.has_attr("starts") || !n.has_attr("ends")) continue;  // verify says what is missing
         n.inputs.resize(1);
