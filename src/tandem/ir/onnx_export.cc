@@ -166,7 +166,8 @@ struct Writer {
 // Domains and their versions.
 void domains_of(const Graph& g, std::map<std::string, int>& to) {
   for (const Node& n : g.nodes) {
-    if (!n.domain.empty()) to.emplace(n.domain, 1);
+    if (!n.domain.empty()) to.emplace(n.domain, n.domain == "ai.onnx.ml" ? 3 : 1);
+    if (n.domain == "ai.onnx.ml" && (n.op == "TreeEnsemble" || n.has_attr("keys_tensor"))) to[n.domain] = 5;
     if (n.domain == kQonnx && n.op == "Trunc" && n.inputs.size() > 5) to[n.domain] = 2;
     for (const auto& [k, a] : n.attrs)
       if (const auto* sub = std::get_if<GraphPtr>(&a)) domains_of(**sub, to);

@@ -133,6 +133,102 @@ TEST(Contrib, QuantisedOperators) {
   });
 }
 
+TEST(Contrib, QuantisedProducts) {
+  const auto number = [](const Build& b, std::size_t i, DType t) { return b.in(i) == kNone ? b.number(0, t) : b.in(i); };
+  // (B - zero) * scale by columns.
+  const auto columns = [](const Build& b, ValueId x, ValueId scale, ValueId zero) {
+    const ValueId whole = b("Cast", {x}, {{"to", std::int64_t{1}}});
+    return b("Mul", {zero == kNone ? whole : b("Sub", {whole, b("Cast", {zero}, {{"to", std::int64_t{1}}})}), scale});
+  };
+  const auto biased = [](const Build& b, ValueId y, std::size_t i) { return Ids{b.in(i) == kNone ? y : b("Add", {y, b.in(i)})}; };
+  compare(kMs, "MatMulIntegerToFloat", 1e-5, [&](const Build& b) {
+    return biased(b, b("MatMul", {b("DequantizeLinear", {b.in(0), b.in(2), number(b, 4, DType::u8)}), columns(b, b.in(1), b.in(3), b.in(5))}), 6);
+  });
+  compare(kMs, "DynamicQuantizeMatMul", 1e-5, [&](const Build& b) {
+    const ValueId a = b("DynamicQuantizeLinear", {b.in(0)}), scale = b.g.add_value("scale"), zero = b.g.add_value("zero", {DType::u8, std::nullopt});
+    b.g.nodes.back().outputs = {a, scale, zero};
+    return biased(b, b("MatMul", {b("DequantizeLinear", {a, scale, zero}), columns(b, b.in(1), b.in(2), b.in(3))}), 4);
+  });
+  compare(kMs, "QGemm", 0, [&](const Build& b) {  // powers of two: everything before the quotient is exact
+    const ValueId c = b.in(6) == kNone ? kNone : b("Mul", {b("Cast", {b.in(6)}, {{"to", std::int64_t{1}}}), b.number(0.125 * 0.25 * 0.5)});
+    const ValueId acc = b("Gemm", {b("DequantizeLinear", {b.in(0), b.in(1), b.in(2)}), b("DequantizeLinear", {b.in(3), b.in(4), b.in(5)}), c},
+                          {{"alpha", 0.5}, {"transA", b.n.attr_int("transA", 0)}, {"transB", b.n.attr_int("transB", 0)}});
+    return Ids{b.in(7) == kNone ? acc : b("QuantizeLinear", {acc, b.in(7), b.in(8)})};
+  });
+  compare(kMs, "NhwcMaxPool", 0, [](const Build& b) {
+    return Ids{b("Transpose", {b("MaxPool", {b("Transpose", {b.in(0)}, {{"perm", Ints{0, 3, 1, 2}}})}, b.n.attrs)}, {{"perm", Ints{0, 2, 3, 1}}})};
+  });
+  // Codes unpacked by dividing: those of a byte are its digits of base 2^bits, the lowest first.
+  compare(kMs, "MatMulNBits", 1e-5, [&](const Build& b) {
+    const std::int64_t K = b.n.attr_int("K", 0), N = b.n.attr_int("N", 0), bits = b.n.attr_int("bits", 0), block = b.n.attr_int("block_size", 0), blocks = (K + block - 1) / block, base = std::int64_t{1} << bits, each = 8 / bits;
+    const auto digits = [&](const Tensor& t, std::int64_t bytes) {  // [N][bytes * each]
+      std::vector<Ints> rows;
+      for (std::int64_t n = 0; n < N; ++n) {
+        rows.emplace_back();
+        for (std::int64_t i = 0; i < bytes; ++i)
+          for (std::int64_t k = 0, rest = t.int_at(n * bytes + i); k < each; ++k, rest /= base) rows.back().push_back(rest % base);
+      }
+      return rows;
+    };
+    const Tensor codes = *b.g.constant(b.in(1)), scale = *b.g.constant(b.in(2));
+    const std::vector<Ints> code = digits(codes, blocks * block * bits / 8);
+    const Tensor* zero = b.in(3) == kNone ? nullptr : b.g.constant(b.in(3));
+    std::vector<Ints> packed;
+    if (zero && zero->dtype() == DType::u8) packed = digits(*zero, (blocks * bits + 7) / 8);
+    Tensor w(DType::f32, {K, N});
+    for (std::int64_t n = 0; n < N; ++n)
+      for (std::int64_t k = 0; k < K; ++k) {
+        const std::int64_t at = k / block;
+        const double z = !zero ? static_cast<double>(base) / 2 : packed.empty() ? zero->at(n * blocks + at) : static_cast<double>(packed[static_cast<std::size_t>(n)][static_cast<std::size_t>(at)]);
+        w.set(k * N + n, (static_cast<double>(code[static_cast<std::size_t>(n)][static_cast<std::size_t>(k)]) - z) * scale.at(n * blocks + at));
+      }
+    return biased(b, b("MatMul", {b.in(0), b.g.add_constant("weights", std::move(w))}), 5);
+  });
+}
+
+TEST(Contrib, Refusals) {
+  const auto expect = [](const char* op, const Attrs& attrs, const std::vector<Tensor>& in, std::string_view part) {
+    Graph g;
+    Ids ids;
+    for (const Tensor& t : in) ids.push_back(g.add_input(g.unique_name("x"), t.dtype(), dims_of(t.shape())));
+    g.outputs = {g.add_node(op, ids, attrs, "probe", kMs)};
+    try {
+      verify(g);
+      infer_shapes(g);
+      evaluate_float(g, in);
+      ADD_FAILURE() << "accepted: " << part;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), Exit::bad_input);
+      EXPECT_NE(e.full().find(part), std::string::npos) << e.full();
+      EXPECT_NE(e.full().find("probe"), std::string::npos) << e.full();
+    }
+  };
+  const Tensor x(DType::f32, {2, 3}), y(DType::f32, {4}), u(DType::u8, {2, 3}), i(DType::i8, {3, 2}), zero(DType::u8, Shape{}), one = Tensor::scalar(1.f), image(DType::f32, {1, 1, 3, 3}), taps(DType::f32, {1, 1, 2, 2});
+  expect("FusedMatMul", {}, {x, x}, "inner extents");
+  expect("FusedMatMul", {{"transBatchA", std::int64_t{1}}}, {x, x}, "transBatchA is 1");
+  expect("BiasGelu", {}, {x, y}, "a bias [4]");
+  expect("SkipLayerNormalization", {}, {x, x, y}, "4 elements for 3 columns");
+  expect("SkipLayerNormalization", {}, {x, y, y}, "do not broadcast");
+  expect("FusedConv", {{"activation", std::string("Sine")}}, {image, taps}, "'Sine'");
+  expect("FusedConv", {{"activation", std::string("Clip")}, {"activation_params", std::vector<double>{1}}}, {image, taps}, "1 activation_params");
+  expect("QLinearAdd", {}, {x, one, zero, u, one, zero, one}, "input 0 holds f32");
+  expect("QLinearSigmoid", {}, {u, one, zero, Tensor::scalar(0.f)}, "a scale of 0");
+  expect("QLinearGlobalAveragePool", {{"channels_last", std::int64_t{1}}}, {u, one, zero, one}, "channels_last is 1");
+  expect("QLinearConcat", {{"axis", std::int64_t{0}}}, {one, zero, u, one}, "4 inputs");
+  expect("QGemm", {}, {u, one, zero, u, one, zero}, "inner extents 3 and 2");
+  expect("MatMulIntegerToFloat", {}, {u, i, one, y}, "for an axis of 2");
+  const auto bits = [&](const char* key, std::int64_t v, std::string_view part) {
+    Attrs a{{"K", std::int64_t{3}}, {"N", std::int64_t{1}}, {"bits", std::int64_t{4}}, {"block_size", std::int64_t{16}}};
+    a[key] = v;
+    expect("MatMulNBits", a, {x, Tensor(DType::u8, {1, 1, 8}), Tensor(DType::f32, {1, 1})}, part);
+  };
+  bits("bits", 3, "bits is 3");
+  bits("block_size", 12, "block_size is 12");
+  bits("K", 4, "K is 4");
+  bits("N", 2, "B is");
+  bits("N", 0, "N is 0");
+}
+
 // [batch, length, heads * size] as [batch, heads, length, size].
 ValueId split(const Build& b, ValueId x, Shape s, std::int64_t heads) {
   if (s.size() == 4) return x;

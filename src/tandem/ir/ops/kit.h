@@ -147,5 +147,6 @@ std::span<const OpDef> training_ops();
 std::span<const OpDef> arrange_ops();
 std::span<const OpDef> attention_ops();
 std::span<const OpDef> contrib_ops();
+std::span<const OpDef> contrib_matmul_ops();
 
 }  // namespace tandem::ir

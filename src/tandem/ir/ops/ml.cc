@@ -132,7 +132,7 @@ void classify(Args& e, std::int64_t columns, F f) {
 
 // ---- trees ------------------------------------------------------------------------------------------
 constexpr std::string_view kModes[] = {"BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ", "LEAF"};
-constexpr int kLeaf = 6;
+constexpr int kLeaf = 6, kMember = 7;
 struct Forest {
   struct Place {
     int mode;
@@ -141,6 +141,7 @@ struct Forest {
     bool missing;  // where the feature is NaN
     std::size_t yes = 0, no = 0;
     std::vector<std::pair<std::int64_t, double>> weights;
+    std::vector<double> members;  // of kMember, sorted
   };
   std::vector<Place> places;
   std::vector<std::size_t> roots;  // one per tree
@@ -158,6 +159,7 @@ struct Forest {
           case 2: yes = v >= p.at; break;
           case 3: yes = v > p.at; break;
           case 4: yes = v == p.at; break;
+          case kMember: yes = std::binary_search(p.members.begin(), p.members.end(), v); break;
           default: yes = v != p.at;
         }
       at = yes ? p.yes : p.no;
@@ -165,6 +167,28 @@ struct Forest {
     return at;
   }
 };
+// No branch leads back to where it came from.
+template <class F>  // the tree of a place, for the message
+void check_acyclic(const Graph& g, const Node& n, const Forest& f, F tree) {
+  std::vector<char> state(f.places.size());  // 1: on the path, 2: done
+  for (std::size_t from = 0; from < f.places.size(); ++from) {
+    std::vector<std::size_t> path{from};
+    while (!path.empty()) {
+      const std::size_t i = path.back();
+      if (state[i] == 0) {
+        state[i] = 1;
+        if (f.places[i].mode == kLeaf) continue;
+        for (std::size_t k : {f.places[i].yes, f.places[i].no}) {
+          if (state[k] == 1) throw node_error(g, n, fmt::format("the nodes of {} lead back to each other", tree(i))).expected("a tree");
+          if (state[k] == 0) path.push_back(k);
+        }
+      } else {
+        state[i] = 2;
+        path.pop_back();
+      }
+    }
+  }
+}
 // The attributes of both tree ensembles; `what` is "target" or "class".
 Forest forest(const Graph& g, const Node& n, const std::string& what) {
   Forest f;
@@ -185,7 +209,7 @@ Forest forest(const Graph& g, const Node& n, const std::string& what) {
     const bool leaf = mode - std::begin(kModes) == kLeaf;
     if (!leaf && (feature[i] < 0 || feature[i] > (std::int64_t{1} << 40))) throw node_error(g, n, fmt::format("node {} of tree {} reads feature {}", ids[i], trees[i], feature[i]));
     if (!leaf) f.features = std::max(f.features, feature[i] + 1);
-    f.places.push_back({static_cast<int>(mode - std::begin(kModes)), feature[i], values[i], !missing.empty() && missing[i] != 0, 0, 0, {}});
+    f.places.push_back({static_cast<int>(mode - std::begin(kModes)), feature[i], values[i], !missing.empty() && missing[i] != 0, 0, 0, {}, {}});
   }
   std::vector<bool> child(trees.size());
   for (std::size_t i = 0; i < trees.size(); ++i) {
@@ -203,27 +227,9 @@ Forest forest(const Graph& g, const Node& n, const std::string& what) {
     bool& known = rooted[trees[i]];
     if (!known && !child[i]) f.roots.push_back(i), known = true;
   }
-  const auto cyclic = [&](std::int64_t tree) { return node_error(g, n, fmt::format("the nodes of tree {} lead back to each other", tree)).expected("a tree"); };
   for (const auto& [tree, known] : rooted)
-    if (!known) throw cyclic(tree);
-  std::vector<char> state(trees.size());  // 1: on the path, 2: done
-  for (std::size_t from = 0; from < trees.size(); ++from) {
-    std::vector<std::size_t> path{from};
-    while (!path.empty()) {
-      const std::size_t i = path.back();
-      if (state[i] == 0) {
-        state[i] = 1;
-        if (f.places[i].mode == kLeaf) continue;
-        for (std::size_t k : {f.places[i].yes, f.places[i].no}) {
-          if (state[k] == 1) throw cyclic(trees[i]);
-          if (state[k] == 0) path.push_back(k);
-        }
-      } else {
-        state[i] = 2;
-        path.pop_back();
-      }
-    }
-  }
+    if (!known) throw node_error(g, n, fmt::format("the nodes of tree {} lead back to each other", tree)).expected("a tree");
+  check_acyclic(g, n, f, [&](std::size_t i) { return fmt::format("tree {}", trees[i]); });
   const Ints to_tree = ints(n, what + "_treeids"), to_node = ints(n, what + "_nodeids"), to = ints(n, what + "_ids");
   const Reals weights = reals(n, what + "_weights");
   same_length(g, n, what + "_nodeids", length(to_node), what + "_treeids", length(to_tree));
@@ -265,12 +271,9 @@ void infer_tree_regressor(InferContext& c) {
   post_of(c.graph, c.node);
   c.out = {TensorType{DType::f32, Dims{n, Dim(aggregate(c.graph, c.node, f).targets)}}};
 }
-void tree_regressor_eval(Args& e) {
+void regress(Args& e, const Forest& f, const Aggregate& a, Post post) {
   const Rows r(e);
-  const Forest f = forest(e.graph, e.node, "target");
   features_known(e.graph, e.node, f, r.width);
-  const Aggregate a = aggregate(e.graph, e.node, f);
-  const Post post = post_of(e.graph, e.node);
   Array<double> y(Shape{r.n, a.targets});
   Reals sum;
   std::vector<bool> seen;
@@ -290,6 +293,110 @@ void tree_regressor_eval(Args& e) {
     std::copy(sum.begin(), sum.end(), y.v.begin() + i * a.targets);
   }
   e.out[0] = std::move(y);
+}
+
+void tree_regressor_eval(Args& e) {
+  const Forest f = forest(e.graph, e.node, "target");
+  regress(e, f, aggregate(e.graph, e.node, f), post_of(e.graph, e.node));
+}
+
+// TreeEnsemble of ONNX-ML 5: branches and leaves in lists of their own, sets as conditions.
+Reals tensor_values(const Node& n, const std::string& key) {
+  Reals v;
+  if (const Attribute* a = find(n, key))
+    if (const auto* t = std::get_if<Tensor>(a))
+      for (std::int64_t i = 0; i < t->size(); ++i) v.push_back(t->at(i));
+  return v;
+}
+Forest ensemble(const Graph& g, const Node& n) {
+  Forest f;
+  const Ints feature = ints(n, "nodes_featureids"), yes = ints(n, "nodes_truenodeids"), no = ints(n, "nodes_falsenodeids"), yes_leaf = ints(n, "nodes_trueleafs"), no_leaf = ints(n, "nodes_falseleafs"), missing = ints(n, "nodes_missing_value_tracks_true"),
+             roots = ints(n, "tree_roots"), to = ints(n, "leaf_targetids");
+  const Reals modes = tensor_values(n, "nodes_modes"), splits = tensor_values(n, "nodes_splits"), weights = tensor_values(n, "leaf_weights"), members = tensor_values(n, "membership_values");
+  const auto check = [&](std::string_view key, std::int64_t is) { same_length(g, n, key, is, "nodes_featureids", length(feature)); };
+  check("nodes_truenodeids", length(yes)), check("nodes_falsenodeids", length(no)), check("nodes_trueleafs", length(yes_leaf)), check("nodes_falseleafs", length(no_leaf)), check("nodes_modes", length(modes)), check("nodes_splits", length(splits));
+  if (!missing.empty()) check("nodes_missing_value_tracks_true", length(missing));
+  same_length(g, n, "leaf_weights", length(weights), "leaf_targetids", length(to));
+  const std::int64_t nodes = length(feature);
+  auto set = members.begin();
+  for (std::size_t i = 0; i < feature.size(); ++i) {
+    if (feature[i] < 0 || feature[i] > (std::int64_t{1} << 40)) throw node_error(g, n, fmt::format("node {} reads feature {}", i, feature[i]));
+    if (!(modes[i] >= 0 && modes[i] <= 6)) throw node_error(g, n, fmt::format("node {} has the mode {}", i, modes[i])).expected("0 to 6");
+    f.features = std::max(f.features, feature[i] + 1);
+    Forest::Place p{modes[i] == 6 ? kMember : static_cast<int>(modes[i]), feature[i], splits[i], !missing.empty() && missing[i] != 0, 0, 0, {}, {}};
+    if (p.mode == kMember) {  // sets stand behind each other, NaN between them
+      const auto end = std::find_if(set, members.end(), [](double v) { return std::isnan(v); });
+      if (set == members.end()) throw node_error(g, n, fmt::format("membership_values has no set for node {}", i));
+      p.members.assign(set, end);
+      std::sort(p.members.begin(), p.members.end());
+      set = end == members.end() ? end : end + 1;
+    }
+    for (const auto& [id, leaf, at] : {std::tuple(yes[i], yes_leaf[i], &p.yes), std::tuple(no[i], no_leaf[i], &p.no)}) {
+      if (id < 0 || id >= (leaf ? length(to) : nodes)) throw node_error(g, n, fmt::format("node {} leads to {} {}, which does not exist", i, leaf ? "leaf" : "node", id));
+      *at = static_cast<std::size_t>(leaf ? nodes + id : id);
+    }
+    f.places.push_back(std::move(p));
+  }
+  for (std::size_t i = 0; i < to.size(); ++i) {
+    if (to[i] < 0 || to[i] > (std::int64_t{1} << 31)) throw node_error(g, n, fmt::format("leaf_targetids holds {}", to[i])).expected("a column of the result");
+    f.outputs = std::max(f.outputs, to[i] + 1);
+    f.places.push_back({kLeaf, 0, 0, false, 0, 0, {{to[i], weights[i]}}, {}});
+  }
+  for (std::int64_t root : roots) {
+    if (root < 0 || root >= nodes) throw node_error(g, n, fmt::format("tree_roots holds {} of {} nodes", root, nodes));
+    f.roots.push_back(static_cast<std::size_t>(root));
+  }
+  if (f.roots.empty()) throw node_error(g, n, "it has no trees").expected("tree_roots");
+  check_acyclic(g, n, f, [](std::size_t) { return "a tree"; });
+  return f;
+}
+Aggregate ensemble_aggregate(const Graph& g, const Node& n, const Forest& f) {
+  static constexpr int how[] = {1, 0, 2, 3};
+  const std::int64_t a = n.attr_int("aggregate_function", 1), post = n.attr_int("post_transform", 0), targets = n.attr_int("n_targets", std::max<std::int64_t>(1, f.outputs));
+  if (a < 0 || a > 3) throw node_error(g, n, fmt::format("aggregate_function is {}", a)).expected("0 to 3");
+  if (post < 0 || post > 4) throw node_error(g, n, fmt::format("post_transform is {}", post)).expected("0 to 4");
+  if (targets < std::max<std::int64_t>(1, f.outputs) || targets > (std::int64_t{1} << 20)) throw node_error(g, n, fmt::format("n_targets is {}, its leaves go to {} targets", targets, f.outputs));
+  return {targets, how[a]};
+}
+void infer_ensemble(InferContext& c) {
+  Dim width;
+  const Dim n = rows(c, width);
+  const Forest f = ensemble(c.graph, c.node);
+  features_known(c.graph, c.node, f, width);
+  c.out = {TensorType{c.in[0]->dtype, Dims{n, Dim(ensemble_aggregate(c.graph, c.node, f).targets)}}};
+}
+void ensemble_eval(Args& e) {
+  const Forest f = ensemble(e.graph, e.node);
+  static constexpr Post posts[] = {Post::none, Post::softmax, Post::logistic, Post::softmax_zero, Post::probit};
+  regress(e, f, ensemble_aggregate(e.graph, e.node, f), posts[e.node.attr_int("post_transform", 0)]);
+}
+Tensor tensor_of_reals(const Reals& v, DType t = DType::f32) {
+  Tensor x(t, {length(v)});
+  for (std::int64_t i = 0; i < length(v); ++i) x.set(i, v[static_cast<std::size_t>(i)]);
+  return x;
+}
+// Trees of one to three branches in a chain.
+void sample_ensemble(const OpDef& op, Sample& s) {
+  const std::int64_t features = s.r.range(1, 4), targets = s.r.range(1, 3);
+  Ints feature, yes, no, yes_leaf, no_leaf, missing, roots, to;
+  Reals modes, splits, weights, members;
+  const auto leaf = [&] {
+    to.push_back(s.r.range(0, targets - 1)), weights.push_back(number(s.r.range(-64, 64)) / 64);
+    return length(to) - 1;
+  };
+  for (std::int64_t t = s.r.range(1, 3); t > 0; --t) {
+    roots.push_back(length(feature));
+    for (std::int64_t left = s.r.range(1, 3); left > 0; --left) {
+      feature.push_back(s.r.range(0, features - 1)), missing.push_back(s.r.range(0, 1)), modes.push_back(number(s.r.range(0, 6))), splits.push_back(number(s.r.range(-64, 64)) / 64);
+      if (modes.back() == 6) members.insert(members.end(), {-1, 0.5, 0, NAN});
+      yes.push_back(leaf()), yes_leaf.push_back(1);
+      no_leaf.push_back(left == 1), no.push_back(left == 1 ? leaf() : length(feature));
+    }
+  }
+  Attrs a{{"nodes_featureids", feature}, {"nodes_truenodeids", yes}, {"nodes_falsenodeids", no}, {"nodes_trueleafs", yes_leaf}, {"nodes_falseleafs", no_leaf}, {"nodes_missing_value_tracks_true", missing}, {"tree_roots", roots}, {"leaf_targetids", to},
+          {"nodes_modes", tensor_of_reals(modes, DType::u8)}, {"nodes_splits", tensor_of_reals(splits)}, {"leaf_weights", tensor_of_reals(weights)}, {"n_targets", targets}, {"aggregate_function", s.r.range(0, 3)}, {"post_transform", s.r.range(0, 3)}};
+  if (!members.empty()) a["membership_values"] = tensor_of_reals(members);
+  s.node(op, {s.input({s.r.range(1, 5), features})}, a);
 }
 
 struct TreeClasses {
@@ -965,6 +1072,15 @@ const OpDef kOps[] = {
           .attributes = tree_attributes({{"classlabels_int64s", AttrType::integers, "", "the labels"}, kNoStrings, {"class_ids", AttrType::integers, "required", "the class of each weight"}, {"class_nodeids", AttrType::integers, "required", "its leaf"},
                                          {"class_treeids", AttrType::integers, "required", "its tree"}, {"class_weights", AttrType::reals, "", "the weights"}, {"class_weights_as_tensor", AttrType::tensor, "", "instead of class_weights"}}),
           .infer = infer_tree_classifier, .eval = {tree_classifier_eval, nullptr}, .sample = sample_tree_classifier},
+    OpDef{.domain = kMl, .name = "TreeEnsemble", .summary = "Numbers from decision trees, branches and leaves listed apart.",
+          .doc = "Y[t] = the mean (0), sum (1), smallest (2) or largest (3) of the weights for t of the leaf that each tree leads to. Mode 6 of a branch: the feature is one of a set; the sets stand in membership_values, NaN between them.", .source = "ONNX-ML TreeEnsemble-5", .inputs = kRows,
+          .outputs = {{"Y", "[rows, n_targets], type of X"}},
+          .attributes = {{"aggregate_function", AttrType::integer, "1", "0: mean, 1: sum, 2: smallest, 3: largest"}, {"leaf_targetids", AttrType::integers, "required", "the column of each leaf"}, {"leaf_weights", AttrType::tensor, "required", "its weight"}, {"membership_values", AttrType::tensor, "", "sets, NaN between them"},
+                         {"n_targets", AttrType::integer, "as leaf_targetids", "columns of the result"}, {"nodes_falseleafs", AttrType::integers, "required", "1: nodes_falsenodeids names a leaf"}, {"nodes_falsenodeids", AttrType::integers, "required", "where the condition does not hold"},
+                         {"nodes_featureids", AttrType::integers, "required", "the feature a branch compares"}, {"nodes_hitrates", AttrType::tensor, "", "not read"}, {"nodes_missing_value_tracks_true", AttrType::integers, "zeros", "1: NaN takes the true side"},
+                         {"nodes_modes", AttrType::tensor, "required", "0: <=, 1: <, 2: >=, 3: >, 4: ==, 5: !=, 6: one of a set"}, {"nodes_splits", AttrType::tensor, "required", "compared with"}, {"nodes_trueleafs", AttrType::integers, "required", "1: nodes_truenodeids names a leaf"},
+                         {"nodes_truenodeids", AttrType::integers, "required", "where it holds"}, {"post_transform", AttrType::integer, "0", "0: NONE, 1: SOFTMAX, 2: LOGISTIC, 3: SOFTMAX_ZERO, 4: PROBIT"}, {"tree_roots", AttrType::integers, "required", "the first node of each tree"}},
+          .infer = infer_ensemble, .eval = {ensemble_eval, nullptr}, .sample = sample_ensemble},
     OpDef{.domain = kMl, .name = "SVMClassifier", .summary = "A label and scores from support vectors.",
           .doc = "Of each pair i < j of classes: s = rho + sum of coefficients[j-1] k(x, vectors of i) + sum of coefficients[i] k(x, vectors of j); s > 0 is a vote for i. Y is the label of the first class with most votes; Z are the s, or with prob_a the coupled probabilities 1/(1 + exp(prob_a s + prob_b)). "
                  "Without vectors: one row of coefficients per class. As ONNX's reference implementation does it.",

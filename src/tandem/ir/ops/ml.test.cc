@@ -213,6 +213,89 @@ TEST(Ml, TreeClassifiers) {
   }
 }
 
+// The same trees as lists of branches and leaves; sets as conditions.
+TEST(Ml, Ensembles) {
+  static const std::vector<std::string> modes{"BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ"};
+  const auto tensor = [](const Reals& v, DType t) {
+    Tensor x(t, {static_cast<std::int64_t>(v.size())});
+    for (std::int64_t i = 0; i < x.size(); ++i) x.set(i, v[static_cast<std::size_t>(i)]);
+    return x;
+  };
+  for (std::uint64_t seed = 0; seed < 300; ++seed) {
+    Rng r(seed, "ensembles");
+    const std::int64_t width = r.range(1, 4), targets = r.range(1, 3), rows = r.range(1, 6);
+    Ints feature, yes, no, yes_leaf, no_leaf, missing, roots, to;
+    Reals mode, split, weights;
+    std::vector<Tree> trees;
+    const std::function<std::pair<std::int64_t, bool>(Tree&)> put = [&](Tree& t) -> std::pair<std::int64_t, bool> {
+      if (!t.yes) {
+        if (t.weights.size() != 1) t.weights = {{r.range(0, targets - 1), grid(r)}};
+        to.push_back(t.weights[0].first), weights.push_back(t.weights[0].second);
+        return {static_cast<std::int64_t>(to.size()) - 1, true};
+      }
+      const std::size_t at = feature.size();
+      feature.push_back(t.feature), missing.push_back(t.missing), split.push_back(t.at), mode.push_back(static_cast<double>(std::find(modes.begin(), modes.end(), t.mode) - modes.begin()));
+      yes.push_back(0), no.push_back(0), yes_leaf.push_back(0), no_leaf.push_back(0);
+      const auto a = put(*t.yes), b = put(*t.no);
+      yes[at] = a.first, yes_leaf[at] = a.second, no[at] = b.first, no_leaf[at] = b.second;
+      return {static_cast<std::int64_t>(at), false};
+    };
+    for (std::int64_t k = r.range(1, 4); k > 0; --k) {
+      Tree t = grow(r, 4, width, targets);
+      if (!t.yes) continue;
+      trees.push_back(std::move(t));
+      roots.push_back(put(trees.back()).first);
+    }
+    if (trees.empty()) continue;
+    const auto how = static_cast<std::int64_t>(seed % 4), post = static_cast<std::int64_t>(seed / 4 % 5);
+    const Tensor x = features(r, rows, width, true);
+    const Attrs a{{"nodes_featureids", feature}, {"nodes_truenodeids", yes}, {"nodes_falsenodeids", no}, {"nodes_trueleafs", yes_leaf}, {"nodes_falseleafs", no_leaf}, {"nodes_missing_value_tracks_true", missing}, {"tree_roots", roots}, {"leaf_targetids", to},
+                  {"nodes_modes", tensor(mode, DType::u8)}, {"nodes_splits", tensor(split, DType::f32)}, {"leaf_weights", tensor(weights, DType::f32)}, {"n_targets", targets}, {"aggregate_function", how}, {"post_transform", post}};
+    const Tensor y = run("TreeEnsemble", a, {x})[0];
+    ASSERT_EQ(y.shape(), (Shape{rows, targets}));
+    for (std::int64_t i = 0; i < rows; ++i) {
+      Reals want;
+      for (std::int64_t t = 0; t < targets; ++t) {
+        Reals of;
+        for (const Tree& tree : trees)
+          for (const auto& [k, w] : tree.leaf(x, i).weights)
+            if (k == t) of.push_back(w);
+        double v = 0;
+        for (double w : of) v += w / (how == 0 ? static_cast<double>(trees.size()) : 1);
+        if (how == 2 && !of.empty()) v = *std::min_element(of.begin(), of.end());
+        if (how == 3 && !of.empty()) v = *std::max_element(of.begin(), of.end());
+        want.push_back(v);
+      }
+      want = posted(kPosts[post], want);
+      for (std::int64_t t = 0; t < targets; ++t) near(y.at(i * targets + t), want[static_cast<std::size_t>(t)], fmt::format("seed {} row {} target {}", seed, i, t));
+    }
+  }
+  // x in {2, 5}: 10, else x in {3}: 20, else 30.
+  Attrs sets{{"nodes_featureids", Ints{0, 0}}, {"nodes_truenodeids", Ints{0, 1}}, {"nodes_falsenodeids", Ints{1, 2}}, {"nodes_trueleafs", Ints{1, 1}}, {"nodes_falseleafs", Ints{0, 1}}, {"tree_roots", Ints{0}}, {"leaf_targetids", Ints{0, 0, 0}},
+             {"nodes_modes", tensor({6, 6}, DType::u8)}, {"nodes_splits", tensor({0, 0}, DType::f32)}, {"leaf_weights", tensor({10, 20, 30}, DType::f32)}, {"membership_values", tensor({5, 2, NAN, 3}, DType::f32)}};
+  const Tensor x = Tensor::of<float>({5, 1}, std::vector<float>{2, 3, 4, 5, NAN}), y = run("TreeEnsemble", sets, {x})[0];
+  const double want[] = {10, 20, 30, 10, 30};
+  for (std::int64_t i = 0; i < 5; ++i) EXPECT_EQ(y.at(i), want[i]);
+  const auto expect = [&](const char* key, const Attribute& v, std::string_view part) {
+    Attrs a = sets;
+    a[key] = v;
+    const std::string is = refusal("TreeEnsemble", a, {x});
+    EXPECT_NE(is.find(part), std::string::npos) << is;
+  };
+  expect("membership_values", tensor({5, 2}, DType::f32), "no set for node 1");
+  expect("nodes_falsenodeids", Ints{0, 2}, "lead back to each other");
+  expect("nodes_truenodeids", Ints{3, 1}, "leaf 3, which does not exist");
+  expect("nodes_falsenodeids", Ints{2, 2}, "node 2, which does not exist");
+  expect("tree_roots", Ints{2}, "tree_roots holds 2 of 2");
+  expect("nodes_modes", tensor({6, 7}, DType::u8), "the mode 7");
+  expect("nodes_splits", tensor({0}, DType::f32), "'nodes_splits' has 1 entries");
+  expect("leaf_weights", tensor({0}, DType::f32), "'leaf_weights' has 1 entries");
+  expect("leaf_targetids", Ints{0, 0, -1}, "leaf_targetids holds -1");
+  expect("nodes_featureids", Ints{0, 1}, "reads feature 1");
+  expect("aggregate_function", std::int64_t{4}, "aggregate_function is 4");
+  expect("post_transform", std::int64_t{5}, "post_transform is 5");
+}
+
 TEST(Ml, TreesThatAreNone) {
   const Attrs good{{"nodes_treeids", Ints{0, 0, 0}}, {"nodes_nodeids", Ints{0, 1, 2}}, {"nodes_featureids", Ints{1, 0, 0}}, {"nodes_truenodeids", Ints{1, 0, 0}}, {"nodes_falsenodeids", Ints{2, 0, 0}},
                    {"nodes_modes", Strings{"BRANCH_LEQ", "LEAF", "LEAF"}}, {"nodes_values", Reals{0.5, 0, 0}}, {"target_treeids", Ints{0, 0}}, {"target_nodeids", Ints{1, 2}}, {"target_ids", Ints{0, 0}}, {"target_weights", Reals{3, 4}}};
