@@ -47,7 +47,8 @@ std::vector<Row> rows_of(const Graph& g) {
     r.op = n.op;
     r.shape = out.type.dims ? to_string(*out.type.dims) : "?";
     r.format = kinds[static_cast<std::size_t>(n.outputs[0])];
-    if (def.closure == Closure::linear && def.einsum) r.macs = def.einsum(g, n).iterations();
+    const auto known = [&](ValueId v) { return v == kNone || (g.values[static_cast<std::size_t>(v)].type.dims && all_known(*g.values[static_cast<std::size_t>(v)].type.dims)); };
+    if (def.einsum && std::all_of(n.inputs.begin(), n.inputs.end(), known) && std::all_of(n.outputs.begin(), n.outputs.end(), known)) r.macs = def.einsum(g, n).macs();
     if (has_parameters(def))
       for (ValueId v : n.inputs) {
         if (v == kNone || !held[static_cast<std::size_t>(v)].constant) continue;

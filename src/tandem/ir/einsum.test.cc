@@ -38,5 +38,32 @@ TEST(einsum, iterations) {
   EXPECT_EQ(e.iterations(), 0);
 }
 
+// What is written is read back: every kind of index, guard and cascade.
+TEST(einsum, parsed) {
+  const std::map<std::string, std::int64_t> extents{{"n", 1}, {"o", 4}, {"p", 5}, {"q", 5}, {"c", 3}, {"r", 3}, {"s", 3}, {"i", 2}, {"b", 6}, {"e", 8}, {"t", 7}, {"h", 2}, {"k", 2}, {"x", 9}};
+  for (const char* text : {
+           "Y[n,o,p,q] += X[n,c,2*p+r-1,2*q+s-1] * W[o,c,r,s]",
+           "Y[n,o,p,q] = B[o]\nY[n,o,p,q] += X[n,c,2*p+r-1,2*q+s-1] * W[o,c,r,s]",
+           "U[p] = {(2*p+1)/3}\nH[p,i] = hat(U[p], {i+floor(U[p])})\nY[p] += X[clamp(i+floor(U[p]))] * H[p,i]",
+           "Y[p] = X[clamp(floor((2*p-1)/3))]",
+           "S[0,h] = 0.5\nfor t: G[t,h] += W[h,k] * S[t,k]\nfor t: S[t+1,h] = tanh(G[t,h])",
+           "Y[b,o] += G[b,e] * W[e,o,i] * X[b,i] where S[b,e] (2 of e)",
+           "Y[floor(I[p]),q] = U[p,q] where {p+1} and {-floor(L[q])+4}",
+           "Y argmax= copy(X[p], {-p+3})",
+       }) {
+    const Einsum e = parse_einsum(text, extents);
+    std::string want = text;
+    if (const auto at = want.find("copy("); at != std::string::npos) want.erase(at, 5), want.pop_back();  // a copy is written without its name
+    EXPECT_EQ(e.text(), want);
+  }
+  EXPECT_EQ(parse_einsum("Y[n,o,p,q] += X[n,c,2*p+r-1,2*q+s-1] * W[o,c,r,s]", extents).text(), conv().text());
+  const Einsum guarded = parse_einsum("Y[b,o] += G[b,e] * W[e,o,i] * X[b,i] where S[b,e] (2 of e)", extents);
+  EXPECT_EQ(guarded.macs(), 6 * 4 * 2 * 2);
+  const Einsum cascade = parse_einsum("S[0,h] = 0\nfor t: G[t,h] += W[h,k] * S[t,k]\nfor t: G[t,h] += V[h,x] * X[t,x]\nfor t: S[t+1,h] = tanh(G[t,h])", extents);
+  EXPECT_EQ(cascade.macs(), 7 * 2 * 2 + 7 * 2 * 9);
+  EXPECT_EQ(cascade.iterations(), 7 * 2);
+  EXPECT_EQ(parse_einsum("Y[p] += X[p,i] * X[p,i]\nZ[p] = Y[p] * Y[p]", extents).macs(), 10);  // the second sums nothing
+}
+
 }  // namespace
 }  // namespace tandem::ir

@@ -102,7 +102,8 @@ struct OpDef {
   Evaluator eval;
   Einsum (*einsum)(const Graph&, const Node&) = nullptr;
   AdjointFn adjoint = nullptr;
-  DecomposeFn decompose = nullptr;
+  DecomposeFn decompose = nullptr;  // what every engine applies first
+  DecomposeFn expansion = nullptr;  // older operators that mean the same: for files that lack this one, and for adjoints. No engine applies it: it rounds more often
   SampleFn sample = nullptr;
 };
 

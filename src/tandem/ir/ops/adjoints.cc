@@ -1,6 +1,7 @@
 #include "tandem/ir/ops/adjoints.h"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 
 namespace tandem::ir {
@@ -78,6 +79,32 @@ ValueId transpose_last(Graph& g, ValueId v, std::size_t rank, const std::string&
 ValueId unsqueeze(Graph& g, ValueId v, std::int64_t axis, const std::string& name) {
   ValueId axes = g.add_constant(g.unique_name(name + "_axes"), Tensor::of<std::int64_t>({1}, std::vector<std::int64_t>{axis}));
   return emit(g, "Unsqueeze", {v, axes}, name);
+}
+
+Shape known_shape(const Graph& g, const Node& n, ValueId v) {
+  Shape s;
+  for (const Dim& d : dims_of_value(g, n, v)) {
+    if (!d.known())
+      throw bad_input("the gradient of {} needs the extents of '{}'", g.describe(n), g.values[static_cast<std::size_t>(v)].name)
+          .fix("bind the symbolic extents of the graph's inputs to numbers first");
+    s.push_back(d.n);
+  }
+  return s;
+}
+ValueId ints(Graph& g, const std::vector<std::int64_t>& v, const std::string& name) {
+  return g.add_constant(g.unique_name(name), Tensor::of<std::int64_t>({static_cast<std::int64_t>(v.size())}, v));
+}
+ValueId zeros(Graph& g, ValueId like, const Shape& s, const std::string& name) {
+  return g.add_constant(g.unique_name(name), Tensor(g.values[static_cast<std::size_t>(like)].type.dtype, s));
+}
+// 1, 2, 3, ... in a shape: sent through a move they tell where each element came from, 0: from nowhere.
+ValueId counting(Graph& g, const Shape& s, const std::string& name) {
+  Tensor t(DType::i64, s);
+  for (std::int64_t i = 0; i < t.size(); ++i) t.set(i, static_cast<double>(i + 1));
+  return g.add_constant(g.unique_name(name), std::move(t));
+}
+ValueId chosen(Graph& g, const Node& n, ValueId condition, ValueId dy, const std::string& name) {  // dy where the condition holds, else 0
+  return emit(g, "Where", {condition, dy, scalar_like(g, n.outputs[0], 0, name + "_zero")}, name);
 }
 
 }  // namespace
@@ -296,6 +323,220 @@ Grads adjoint_quant(Graph& g, const Node& node, std::span<const ValueId> grad) {
   Attrs a = keep(n, {"signed", "narrow", "rounding_mode"});
   out[0] = emit_tandem(g, bipolar ? "BipolarQuantGradInput" : "QuantGradInput", in, b + "/dX", a);
   out[1] = emit_tandem(g, bipolar ? "BipolarQuantGradScale" : "QuantGradScale", in, b + "/dscale", a);
+  return out;
+}
+
+Grads adjoint_unary(Graph& g, const Node& node, std::span<const ValueId> grad) {
+  TANDEM_PROLOGUE
+  Attrs a = n.attrs;
+  a["of"] = n.op;
+  out[0] = emit_tandem(g, "UnaryGrad", {dy, n.inputs[0]}, base_name(g, n) + "/dX", std::move(a));
+  return out;
+}
+
+Grads adjoint_cast(Graph& g, const Node& node, std::span<const ValueId> grad) {
+  TANDEM_PROLOGUE
+  if (is_float(g.values[static_cast<std::size_t>(n.inputs[0])].type.dtype) && is_float(g.values[static_cast<std::size_t>(n.outputs[0])].type.dtype))
+    out[0] = emit(g, "CastLike", {dy, n.inputs[0]}, base_name(g, n) + "/dX");
+  return out;
+}
+
+Grads adjoint_extreme(Graph& g, const Node& node, std::span<const ValueId> grad) {
+  TANDEM_PROLOGUE
+  const std::string b = base_name(g, n);
+  ValueId free = kNone;  // where no earlier input attains it
+  for (std::size_t i = 0; i < n.inputs.size(); ++i) {
+    const std::string at = b + "/d" + std::to_string(i);
+    const ValueId attains = emit(g, "Equal", {n.inputs[i], n.outputs[0]}, at + "_attains");
+    const ValueId here = free == kNone ? attains : emit(g, "And", {attains, free}, at + "_first");
+    out[i] = sum_to(g, n, chosen(g, n, here, dy, at + "_full"), n.inputs[i], at);
+    const ValueId other = emit(g, "Not", {attains}, at + "_other");
+    free = free == kNone ? other : emit(g, "And", {free, other}, at + "_free");
+  }
+  return out;
+}
+
+Grads adjoint_sum(Graph& g, const Node& node, std::span<const ValueId> grad) {
+  TANDEM_PROLOGUE
+  const std::string b = base_name(g, n);
+  const ValueId d = n.op == "Mean" ? scaled(g, dy, n.outputs[0], 1 / static_cast<double>(n.inputs.size()), b + "/each") : dy;
+  for (std::size_t i = 0; i < n.inputs.size(); ++i) out[i] = sum_to(g, n, d, n.inputs[i], b + "/d" + std::to_string(i));
+  return out;
+}
+
+Grads adjoint_prelu(Graph& g, const Node& node, std::span<const ValueId> grad) {
+  TANDEM_PROLOGUE
+  const std::string b = base_name(g, n);
+  const ValueId below = emit(g, "Less", {n.inputs[0], scalar_like(g, n.outputs[0], 0, b + "/zero")}, b + "/below");
+  out[0] = emit(g, "Where", {below, emit(g, "Mul", {dy, n.inputs[1]}, b + "/sloped"), dy}, b + "/dX");
+  out[1] = sum_to(g, n, chosen(g, n, below, emit(g, "Mul", {dy, n.inputs[0]}, b + "/by_x"), b + "/dslope_full"), n.inputs[1], b + "/dslope");
+  return out;
+}
+
+Grads adjoint_where(Graph& g, const Node& node, std::span<const ValueId> grad) {
+  TANDEM_PROLOGUE
+  const std::string b = base_name(g, n);
+  out[1] = sum_to(g, n, chosen(g, n, n.inputs[0], dy, b + "/d1_full"), n.inputs[1], b + "/d1");
+  out[2] = sum_to(g, n, chosen(g, n, emit(g, "Not", {n.inputs[0]}, b + "/else"), dy, b + "/d2_full"), n.inputs[2], b + "/d2");
+  return out;
+}
+
+Grads adjoint_reduce(Graph& g, const Node& node, std::span<const ValueId> grad) {
+  TANDEM_PROLOGUE
+  const std::string b = base_name(g, n), op = n.op.substr(6);
+  const ValueId X = n.inputs[0];
+  const Shape x = known_shape(g, n, X);
+  std::vector<std::int64_t> axes = n.attr_ints("axes", {});
+  if (n.in(1) != kNone) {
+    const Tensor* t = g.constant(n.in(1));
+    if (!t) throw bad_input("the gradient of {} needs its axes", g.describe(n)).fix("make the axes a constant");
+    axes.clear();
+    for (std::int64_t i = 0; i < t->size(); ++i) axes.push_back(t->int_at(i));
+  }
+  Shape kept = x;
+  if (axes.empty() && n.attr_int("noop_with_empty_axes", 0) == 0) kept.assign(x.size(), 1);
+  for (std::int64_t a : axes) kept.at(static_cast<std::size_t>(a < 0 ? a + static_cast<std::int64_t>(x.size()) : a)) = 1;
+  double count = 1;
+  for (std::size_t d = 0; d < x.size(); ++d) count *= kept[d] == x[d] ? 1 : static_cast<double>(x[d]);
+  const auto wide = [&](ValueId v, const char* name) {  // with the reduced axes as extents of 1
+    return emit(g, "Reshape", {v, ints(g, kept, b + name + std::string("_shape"))}, b + name);
+  };
+  const auto spread = [&](ValueId v) { return emit(g, "Expand", {v, ints(g, x, b + "/shape")}, b + "/dX"); };
+  const auto mul = [&](ValueId u, ValueId v, const char* name) { return emit(g, "Mul", {u, v}, b + name); };
+  const ValueId d = wide(dy, "/dY_wide");
+  if (op == "Sum") out[0] = spread(d);
+  else if (op == "Mean") out[0] = spread(scaled(g, d, X, 1 / count, b + "/each"));
+  else if (op == "L1") out[0] = mul(d, emit(g, "Sign", {X}, b + "/sign"), "/dX");
+  else if (op == "SumSquare") out[0] = mul(scaled(g, d, X, 2, b + "/twice"), X, "/dX");
+  else if (op == "LogSum") out[0] = spread(emit(g, "Div", {d, emit(g, "Exp", {wide(n.outputs[0], "/Y_wide")}, b + "/sum")}, b + "/each"));
+  else if (op == "L2") out[0] = mul(emit(g, "Div", {d, wide(n.outputs[0], "/Y_wide")}, b + "/over_length"), X, "/dX");
+  else if (op == "Prod") out[0] = emit(g, "Div", {mul(d, wide(n.outputs[0], "/Y_wide"), "/by_product"), X}, b + "/dX");
+  else if (op == "LogSumExp") out[0] = mul(d, emit(g, "Exp", {emit(g, "Sub", {X, wide(n.outputs[0], "/Y_wide")}, b + "/less")}, b + "/share"), "/dX");
+  else out[0] = emit_tandem(g, "ExtremeGrad", {d, X, wide(n.outputs[0], "/Y_wide")}, b + "/dX");
+  return out;
+}
+
+Grads adjoint_cumsum(Graph& g, const Node& node, std::span<const ValueId> grad) {
+  TANDEM_PROLOGUE
+  out[0] = emit(g, "CumSum", {dy, n.inputs[1]}, base_name(g, n) + "/dX", {{"exclusive", n.attr_int("exclusive", 0)}, {"reverse", std::int64_t{n.attr_int("reverse", 0) == 0}}});
+  return out;
+}
+
+Grads adjoint_move(Graph& g, const Node& node, std::span<const ValueId> grad) {
+  TANDEM_PROLOGUE
+  const std::string b = base_name(g, n);
+  std::vector<ValueId> in = n.inputs;
+  in[0] = counting(g, known_shape(g, n, in[0]), b + "/places");
+  if (n.op == "Pad" && n.in(2) != kNone) in[2] = g.add_constant(g.unique_name(b + "/nowhere"), Tensor(DType::i64, {}));
+  out[0] = emit_tandem(g, "MoveGrad", {dy, n.inputs[0], emit(g, n.op.c_str(), in, b + "/from", n.attrs)}, b + "/dX");
+  return out;
+}
+
+Grads adjoint_split(Graph& g, const Node& node, std::span<const ValueId> grad) {
+  const Node n = node;
+  Grads out(n.inputs.size(), kNone);
+  const std::string b = base_name(g, n);
+  std::vector<ValueId> parts(grad.begin(), grad.end());
+  for (std::size_t i = 0; i < parts.size(); ++i)
+    if (parts[i] == kNone) parts[i] = zeros(g, n.inputs[0], known_shape(g, n, n.outputs[i]), b + "/nothing");
+  out[0] = emit(g, "Concat", parts, b + "/dX", {{"axis", n.attr_int("axis", 0)}});
+  return out;
+}
+
+Grads adjoint_scatter(Graph& g, const Node& node, std::span<const ValueId> grad) {
+  TANDEM_PROLOGUE
+  const std::string b = base_name(g, n), how = n.attr_string("reduction", "none");
+  if (how != "none" && how != "add")
+    throw bad_input("{} has no adjoint with the reduction {}, so no gradient passes it", g.describe(n), how).fix("the reduction none or add");
+  const Shape x = known_shape(g, n, n.inputs[0]), u = known_shape(g, n, n.inputs[2]);
+  if (how == "add") {
+    out[0] = dy;
+    out[2] = n.op == "ScatterND" ? emit(g, "GatherND", {dy, n.inputs[1]}, b + "/dupdates") : emit(g, "GatherElements", {dy, n.inputs[1]}, b + "/dupdates", keep(n, {"axis"}));
+    return out;
+  }
+  // Where each element of Y came from: counted among those of X, then among the updates.
+  const ValueId kept = emit(g, n.op.c_str(), {counting(g, x, b + "/places"), n.inputs[1], g.add_constant(g.unique_name(b + "/nowhere"), Tensor(DType::i64, u))}, b + "/from_X", n.attrs);
+  const ValueId written = emit(g, n.op.c_str(), {g.add_constant(g.unique_name(b + "/nowhere"), Tensor(DType::i64, x)), n.inputs[1], counting(g, u, b + "/places")}, b + "/from_updates", n.attrs);
+  out[0] = emit_tandem(g, "MoveGrad", {dy, n.inputs[0], kept}, b + "/dX");
+  out[2] = emit_tandem(g, "MoveGrad", {dy, n.inputs[2], written}, b + "/dupdates");
+  return out;
+}
+
+Grads adjoint_topk(Graph& g, const Node& node, std::span<const ValueId> grad) {
+  TANDEM_PROLOGUE
+  const std::string b = base_name(g, n);
+  if (n.outputs.size() < 2 || n.outputs[1] == kNone) throw bad_input("the gradient of {} needs its indices", g.describe(n)).fix("give it its second output");
+  const ValueId from = emit(g, "GatherElements", {counting(g, known_shape(g, n, n.inputs[0]), b + "/places"), n.outputs[1]}, b + "/from", {{"axis", n.attr_int("axis", -1)}});
+  out[0] = emit_tandem(g, "MoveGrad", {dy, n.inputs[0], from}, b + "/dX");
+  return out;
+}
+
+Grads adjoint_maxunpool(Graph& g, const Node& node, std::span<const ValueId> grad) {
+  TANDEM_PROLOGUE
+  const std::string b = base_name(g, n);
+  const auto flat = [&](ValueId v, const char* name) { return emit(g, "Reshape", {v, ints(g, {-1}, b + "/flat")}, b + name); };
+  const ValueId d = emit(g, "GatherElements", {flat(dy, "/dY_flat"), flat(n.inputs[1], "/places")}, b + "/dX_flat", {{"axis", std::int64_t{0}}});
+  out[0] = emit_tandem(g, "ReshapeLike", {d, n.inputs[0]}, b + "/dX");
+  return out;
+}
+
+Grads adjoint_globalmaxpool(Graph& g, const Node& node, std::span<const ValueId> grad) {
+  TANDEM_PROLOGUE
+  out[0] = emit_tandem(g, "ExtremeGrad", {dy, n.inputs[0], n.outputs[0]}, base_name(g, n) + "/dX");
+  return out;
+}
+
+Grads adjoint_globallppool(Graph& g, const Node& node, std::span<const ValueId> grad) {
+  TANDEM_PROLOGUE
+  const std::string b = base_name(g, n);
+  const double p = static_cast<double>(n.attr_int("p", 2));
+  // d|X|_p / dX = sign(X) * (|X| / Y)^(p-1)
+  const ValueId part = emit(g, "Div", {emit(g, "Abs", {n.inputs[0]}, b + "/size"), n.outputs[0]}, b + "/part");
+  const ValueId slope = emit(g, "Mul", {emit(g, "Pow", {part, scalar_like(g, n.outputs[0], p - 1, b + "/p_minus_1")}, b + "/power"), emit(g, "Sign", {n.inputs[0]}, b + "/sign")}, b + "/slope");
+  out[0] = emit(g, "Mul", {slope, dy}, b + "/dX");
+  return out;
+}
+
+Grads adjoint_logsoftmax(Graph& g, const Node& node, std::span<const ValueId> grad) {
+  TANDEM_PROLOGUE
+  const std::string b = base_name(g, n);
+  const ValueId sum = emit(g, "ReduceSum", {dy, ints(g, {n.attr_int("axis", -1)}, b + "/axis")}, b + "/sum");
+  out[0] = emit(g, "Sub", {dy, emit(g, "Mul", {emit(g, "Exp", {n.outputs[0]}, b + "/share"), sum}, b + "/shared")}, b + "/dX");
+  return out;
+}
+
+Grads adjoint_expanded(Graph& g, const Node& node, std::span<const ValueId> grad) {
+  const Node n = node;
+  Grads out(n.inputs.size(), kNone);
+  const std::size_t first = g.nodes.size();
+  const std::vector<ValueId> y = op_of(g, n).expansion(g, n);
+  if (y.empty()) throw bad_input("{} has no adjoint in this form, so no gradient passes it", g.describe(n)).fix("a rule that needs none, or take the value in front of it as the loss");
+  infer_shapes(g);
+  const std::size_t end = g.nodes.size();
+  std::map<ValueId, ValueId> slope;
+  const auto add = [&](ValueId v, ValueId d) {
+    if (v == kNone || d == kNone) return;
+    const auto f = slope.find(v);
+    if (f == slope.end()) slope[v] = d;
+    else f->second = emit(g, "Add", {f->second, d}, base_name(g, n) + "/both");
+  };
+  for (std::size_t i = 0; i < y.size() && i < grad.size(); ++i) add(y[i], grad[i]);
+  for (std::size_t i = end; i-- > first;) {
+    const Node m = g.nodes[i];
+    std::vector<ValueId> d;
+    bool reached = false;
+    for (ValueId v : m.outputs) {
+      d.push_back(slope.contains(v) ? slope.at(v) : kNone);
+      reached |= d.back() != kNone;
+    }
+    if (!reached) continue;
+    const OpDef& def = op_of(g, m);
+    TANDEM_CHECK(def.adjoint, "{}: its expansion has {}, which has no adjoint", g.describe(n), m.op);
+    const Grads in = def.adjoint(g, m, d);
+    for (std::size_t k = 0; k < in.size(); ++k) add(m.inputs[k], in[k]);
+  }
+  for (std::size_t i = 0; i < n.inputs.size(); ++i)
+    if (n.inputs[i] != kNone && slope.contains(n.inputs[i])) out[i] = slope.at(n.inputs[i]);
   return out;
 }
 

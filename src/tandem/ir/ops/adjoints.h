@@ -34,7 +34,27 @@ TANDEM_ADJOINT(adjoint_gather);
 TANDEM_ADJOINT(adjoint_softmax);
 TANDEM_ADJOINT(adjoint_identity);           // Identity, Dropout in evaluation mode
 TANDEM_ADJOINT(adjoint_quant);              // Quant, BipolarQuant: straight-through; scales by LSQ
+TANDEM_ADJOINT(adjoint_unary);              // has_slope; one-sided at kinks
+TANDEM_ADJOINT(adjoint_cast);               // between floats
+TANDEM_ADJOINT(adjoint_extreme);            // Max, Min: to the first that attains it
+TANDEM_ADJOINT(adjoint_sum);                // Sum, Mean
+TANDEM_ADJOINT(adjoint_prelu);
+TANDEM_ADJOINT(adjoint_where);
+TANDEM_ADJOINT(adjoint_reduce);             // Max, Min: to the first that attains it; Prod: where nothing is 0
+TANDEM_ADJOINT(adjoint_cumsum);
+TANDEM_ADJOINT(adjoint_move);               // whatever copies elements of its first input: Slice, Pad, Tile, Expand, ...
+TANDEM_ADJOINT(adjoint_split);
+TANDEM_ADJOINT(adjoint_scatter);            // reduction none and add
+TANDEM_ADJOINT(adjoint_topk);
+TANDEM_ADJOINT(adjoint_maxunpool);
+TANDEM_ADJOINT(adjoint_globalmaxpool);
+TANDEM_ADJOINT(adjoint_globallppool);
+TANDEM_ADJOINT(adjoint_logsoftmax);
+TANDEM_ADJOINT(adjoint_expanded);           // of the operator's expansion
 #undef TANDEM_ADJOINT
+
+// Whether a function of one number has a derivative almost everywhere that is not 0 almost everywhere.
+bool has_slope(std::string_view op);
 
 // The operators that adjoints use and forward graphs do not need (domain "tandem"): ops/grad.cc.
 std::span<const OpDef* const> grad_ops();

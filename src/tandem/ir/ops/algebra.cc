@@ -155,6 +155,55 @@ Einsum einsum_of(const Graph& g, const Node& n) {
   for (char c : l.equation.out) e.output.indices.push_back(index_of(rank(c)));
   return e;
 }
+// dX_i[...] += dY[...] * the other operands, over the same loops.
+void einsum_grad_eval(Args& e) {
+  const auto which = static_cast<std::size_t>(e.node.attr_int("operand", 0));
+  std::vector<Shape> shapes;
+  for (std::size_t i = 1; i < e.in.size(); ++i) shapes.push_back(e.in[i]->shape);
+  if (which >= shapes.size()) throw node_error(e.graph, e.node, fmt::format("operand {} of {}", which, shapes.size()));
+  const Loops l = loops_of(e.graph, e.node, shapes);
+  Array<double> d(shapes[which]);
+  std::vector<Shape> stride(shapes.size(), Shape(l.labels.size(), 0));
+  for (std::size_t i = 0; i < shapes.size(); ++i) {
+    const Shape s = row_major_strides(shapes[i]);
+    for (std::size_t k = 0; k < s.size(); ++k)
+      if (shapes[i][k] != 1) stride[i][l.labels.find(l.equation.in[i][k])] += s[k];
+  }
+  const std::int64_t inner = element_count(Shape(l.shape.begin() + static_cast<std::ptrdiff_t>(l.equation.out.size()), l.shape.end()));
+  if (element_count(l.shape) > 0) {
+    Shape at(l.shape.size(), 0);
+    std::int64_t k = 0;
+    do {
+      double product = e.in[0]->v.at(static_cast<std::size_t>(k++ / inner));
+      std::int64_t to = 0;
+      for (std::size_t i = 0; i < shapes.size(); ++i) {
+        std::int64_t from = 0;
+        for (std::size_t a = 0; a < at.size(); ++a) from += at[a] * stride[i][a];
+        if (i == which) to = from;
+        else product *= e.in[i + 1]->v[static_cast<std::size_t>(from)];
+      }
+      d.v[static_cast<std::size_t>(to)] += product;
+    } while (next(at, l.shape));
+  }
+  e.out[0] = std::move(d);
+}
+void infer_einsum_grad(InferContext& c) {
+  const auto i = static_cast<std::size_t>(c.node.attr_int("operand", 0)) + 1;
+  c.dims(i);
+  c.out = {TensorType{c.in[0]->dtype, c.in[i]->dims}};
+}
+std::vector<ValueId> adjoint_einsum(Graph& g, const Node& node, std::span<const ValueId> grad) {
+  const Node n = node;
+  std::vector<ValueId> d(n.inputs.size(), kNone);
+  if (grad.empty() || grad[0] == kNone) return d;
+  const std::string base = n.name.empty() ? g.values[static_cast<std::size_t>(n.outputs[0])].name : n.name;
+  for (std::size_t i = 0; i < d.size(); ++i) {
+    std::vector<ValueId> in{grad[0]};
+    in.insert(in.end(), n.inputs.begin(), n.inputs.end());
+    d[i] = g.add_node("EinsumGrad", in, {{"equation", n.attr_string("equation", "")}, {"operand", static_cast<std::int64_t>(i)}}, fmt::format("{}/d{}", base, i), "tandem");
+  }
+  return d;
+}
 void sample_einsum(const OpDef& op, Sample& s) {
   static const char* equations[] = {"ij,jk->ik", "bij,bjk->bik", "...ij,...jk->...ik", "ii->i", "ij->ji", "i,j", "bi,bj,bk->bijk", "ij->"};
   const std::string q = equations[s.r.range(0, 7)];
@@ -227,7 +276,10 @@ void sample_det(const OpDef& op, Sample& s) {
 const OpDef kOps[] = {
     OpDef{.domain = "", .name = "Einsum", .summary = "Sum of products over labelled axes.", .doc = "Y = sum over the labels that the output lacks of the product of the operands; a label that occurs twice in an operand takes its diagonal.",
           .source = "ONNX Einsum-12", .inputs = {{"X", "operands", false, true}}, .outputs = {{"Y", "one axis per label of the output"}},
-          .attributes = {{"equation", AttrType::string, "required", "as in ij,jk->ik; ... stands for further axes"}}, .infer = infer_einsum, .eval = both<EinsumEval>(), .einsum = einsum_of, .sample = sample_einsum},
+          .attributes = {{"equation", AttrType::string, "required", "as in ij,jk->ik; ... stands for further axes"}}, .infer = infer_einsum, .eval = both<EinsumEval>(), .einsum = einsum_of, .adjoint = adjoint_einsum, .sample = sample_einsum},
+    OpDef{.domain = "tandem", .name = "EinsumGrad", .summary = "Gradient of Einsum to one operand.", .doc = "dX_i = sum over the labels of dY and the other operands' product; a label that only X_i has spreads.",
+          .source = "vector-Jacobian product of ONNX Einsum-12", .inputs = {{"dY", "gradient of the output"}, {"X", "operands", false, true}}, .outputs = {{"dX", "of the extents of the operand"}},
+          .attributes = {{"equation", AttrType::string, "required", "as in Einsum"}, {"operand", AttrType::integer, "0", "whose gradient"}}, .infer = infer_einsum_grad, .eval = {einsum_grad_eval, nullptr}},
     OpDef{.domain = "", .name = "Det", .summary = "Determinant.", .doc = "Of the matrices in the last two axes, by elimination.", .source = "ONNX Det-11", .inputs = {{"X", "[..., n, n]"}}, .outputs = {{"Y", "[...]"}},
           .infer = infer_det, .eval = both<DetEval>(), .sample = sample_det},
 };

@@ -1,4 +1,5 @@
 // Element-wise operators of several tensors with broadcasting: comparisons, logic, bits, minima, choices.
+#include "tandem/ir/ops/adjoints.h"
 #include "tandem/ir/ops/kit.h"
 
 namespace tandem::ir {
@@ -146,10 +147,14 @@ void sample_where(const OpDef& op, Sample& s) {
 const std::vector<PortDef> kAB{{"A", "any shape"}, {"B", "broadcasts with A"}}, kMany{{.name = "data", .doc = "shapes that broadcast", .variadic = true}},
     kY{{"Y", "broadcast shape of the inputs"}};
 
+AdjointFn adjoint_of(std::string_view op) {
+  return op == "Max" || op == "Min" ? adjoint_extreme : op == "Sum" || op == "Mean" ? adjoint_sum : op == "PRelu" ? adjoint_prelu : op == "Where" ? adjoint_where : nullptr;
+}
 #define BINARY(op_name, says, formula, from, ins, rule, f, draw, ...)                                                       \
   OpDef {                                                                                                                   \
     .domain = "", .name = op_name, .summary = says, .doc = formula, .source = from, .inputs = ins, .outputs = kY,           \
-    .attributes = {__VA_ARGS__}, .infer = rule, .eval = {f, nullptr}, .einsum = elementwise_einsum, .sample = draw          \
+    .attributes = {__VA_ARGS__}, .infer = rule, .eval = {f, nullptr}, .einsum = elementwise_einsum,                         \
+    .adjoint = adjoint_of(op_name), .sample = draw                                                                           \
   }
 const OpDef kOps[] = {
     BINARY("And", "Logical and.", "Y = A and B.", "ONNX And-7", kAB, infer_logic, fold_eval<f_and>, (sample_two<DType::boolean, 0, 1>)),

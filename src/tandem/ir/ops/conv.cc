@@ -1,5 +1,6 @@
 // Conv, ConvTranspose and the pooling operators, over any number of spatial axes.
 #include "tandem/ir/ops/adjoints.h"
+#include "tandem/ir/ops/cascade.h"
 #include "tandem/ir/ops/kit.h"
 
 namespace tandem::ir {
@@ -52,6 +53,21 @@ struct ConvEval {
     a.out[0] = convolve(*a.in[0], *a.in[1], a.in.size() > 2 ? a.in[2] : nullptr, w);
   }
 };
+// Y = B first where there is a bias: the contraction goes on from it.
+void start_at_bias(const Graph& g, const Node& n, Einsum& e, const AffineIndex& channel) {
+  if (n.in(2) == kNone) return;
+  Einsum b;
+  const Shape y = shape_of(g, n.outputs[0]);
+  b.ranks = {{"n", y[0], false}, e.ranks[1], e.ranks[2]};
+  b.output = {"Y", {index_of(0), channel}};
+  for (Rank& r : position_ranks(spatial(y), false)) {
+    b.output.indices.push_back(index_of(static_cast<int>(b.ranks.size())));
+    b.ranks.push_back(std::move(r));
+  }
+  b.inputs = {{"B", {channel}}};
+  b.map = "copy", b.reduce = "none";
+  e.before.push_back(std::move(b));
+}
 Einsum conv_einsum(const Graph& g, const Node& n) {
   const Shape x = shape_of(g, n.in(0)), w = shape_of(g, n.in(1)), y = shape_of(g, n.outputs[0]);
   const Windows win = windows_of(g, n, spatial(x), spatial(w));
@@ -70,6 +86,7 @@ Einsum conv_einsum(const Graph& g, const Node& n) {
   for (int d = 0; d < rank; ++d) wa.indices.push_back(index_of(R + d)), ya.indices.push_back(index_of(P + d));
   e.inputs = {xa, wa};
   e.output = ya;
+  start_at_bias(g, n, e, oc);
   return e;
 }
 
@@ -206,13 +223,35 @@ Einsum transposed_einsum(const Graph& g, const Node& n) {
   e.ranks = {{"n", y[0], false}, {"g", group, false}, {"o", w[1], false}, {"c", w[0] / group, true}};
   for (Rank& r : position_ranks(spatial(x), true)) e.ranks.push_back(std::move(r));
   for (Rank& r : tap_ranks(win.kernel, true)) e.ranks.push_back(std::move(r));
-  const AffineIndex ic{{{G, w[0] / group}, {C, 1}}, 0};
-  Access xa{"X", {index_of(N), ic}}, wa{"W", {ic, index_of(O)}}, ya{"Y", {index_of(N), {{{G, w[1]}, {O, 1}}, 0}}};
+  const AffineIndex ic{{{G, w[0] / group}, {C, 1}}, 0}, oc{{{G, w[1]}, {O, 1}}, 0};
+  Access xa{"X", {index_of(N), ic}}, wa{"W", {ic, index_of(O)}}, ya{"Y", {index_of(N), oc}};
   for (AffineIndex& i : window_indices(win, P, R)) ya.indices.push_back(std::move(i));
   for (int d = 0; d < rank; ++d) xa.indices.push_back(index_of(P + d)), wa.indices.push_back(index_of(R + d));
   e.inputs = {xa, wa};
   e.output = ya;
+  start_at_bias(g, n, e, oc);
   return e;
+}
+
+// Its gradients are a convolution and the gradient of one.
+std::vector<ValueId> adjoint_transposed(Graph& g, const Node& node, std::span<const ValueId> grad) {
+  const Node n = node;
+  std::vector<ValueId> d(n.inputs.size(), kNone);
+  if (grad.empty() || grad[0] == kNone) return d;
+  Shape out;
+  const Windows w = transposed_windows(g, n, spatial(shape_of(g, n.in(0))), spatial(shape_of(g, n.in(1))), out);
+  Shape pads = w.before, crop(4 + 2 * out.size(), 0);  // an output that reaches further than the kernel is cropped first
+  pads.insert(pads.end(), w.after.begin(), w.after.end());
+  for (std::size_t d = 0; d < pads.size(); ++d) crop[d < out.size() ? d + 2 : d + 4] = std::min<std::int64_t>(pads[d], 0), pads[d] = std::max<std::int64_t>(pads[d], 0);
+  ValueId dy = grad[0];
+  if (std::any_of(crop.begin(), crop.end(), [](std::int64_t p) { return p < 0; }))
+    dy = g.add_node("Pad", {dy, g.add_constant(g.unique_name("crop"), Tensor::of<std::int64_t>({static_cast<std::int64_t>(crop.size())}, crop))});
+  const std::map<std::string, Attribute> attrs{{"pads", pads}, {"strides", w.stride}, {"dilations", w.dilation}, {"group", n.attr_int("group", 1)}};
+  const std::string base = n.name.empty() ? g.values[static_cast<std::size_t>(n.outputs[0])].name : n.name;
+  d[0] = g.add_node("Conv", {dy, n.inputs[1]}, attrs, base + "/dX");
+  d[1] = g.add_node("ConvGradWeight", {n.inputs[0], dy, n.inputs[1]}, attrs, base + "/dW", "tandem");
+  if (n.in(2) != kNone) d[2] = g.add_node("SumTo", {grad[0], n.inputs[2]}, {{"axis", std::int64_t{1}}}, base + "/dB", "tandem");
+  return d;
 }
 
 // ---- pooling ----------------------------------------------------------------------------------------
@@ -308,22 +347,62 @@ Windows whole(const Shape& in) {
   return {in, one, one, zero, zero};
 }
 Einsum pool_einsum(const Graph& g, const Node& n) {
-  const Shape x = shape_of(g, n.in(0)), y = shape_of(g, n.outputs[0]);
-  const Windows win = n.op.starts_with("Global") ? whole(spatial(x)) : windows_of(g, n, spatial(x), kernel_shape(g, n));
-  const int rank = static_cast<int>(win.kernel.size());
-  enum { N, C, P };
-  Einsum e;
-  e.ranks = {{"n", y[0], false}, {"c", y[1], false}};
-  for (Rank& r : position_ranks(spatial(y), false)) e.ranks.push_back(std::move(r));
-  for (Rank& r : tap_ranks(win.kernel, true)) e.ranks.push_back(std::move(r));
-  Access xa{"X", {index_of(N), index_of(C)}}, ya{"Y", {index_of(N), index_of(C)}};
-  for (AffineIndex& i : window_indices(win, P, P + rank)) xa.indices.push_back(std::move(i));
-  for (int d = 0; d < rank; ++d) ya.indices.push_back(index_of(P + d));
-  e.inputs = {xa};
-  e.output = ya;
-  e.map = "copy";
-  e.reduce = n.op.ends_with("MaxPool") ? "max" : "add";
-  return e;
+  const Shape x = shape_of(g, n.in(0)), y = shape_of(g, n.outputs[0]), in = spatial(x);
+  const Windows w = n.op.starts_with("Global") ? whole(in) : windows_of(g, n, in, kernel_shape(g, n));
+  Cascade c(g, n);
+  c.rank("n", y[0]), c.rank("c", y[1]);
+  const std::vector<std::string> p = c.ranks(spatial(y), "pqt"), r = c.ranks(w.kernel, "rsu");
+  std::vector<std::string> from{"n", "c"}, to{"n", "c"};
+  for (std::size_t d = 0; d < p.size(); ++d) {
+    from.push_back(fmt::format("{}*{}+{}*{}-{}", w.stride[d], p[d], w.dilation[d], r[d], w.before[d]));
+    to.push_back(p[d]);
+  }
+  const std::string X = at("X", from), Y = at("Y", to), S = at("S", to);
+  if (n.op.ends_with("MaxPool")) {
+    if (n.outputs.size() > 1 && n.outputs[1] != kNone) {
+      const bool columns = n.attr_int("storage_order", 0) != 0;
+      std::string place = fmt::format("{}*n+{}*c", x[1] * element_count(in), element_count(in));
+      std::int64_t step = 1;
+      for (std::size_t k = 0; k < in.size(); ++k) {
+        const std::size_t d = columns ? k : in.size() - 1 - k;
+        place += fmt::format("+{}*{}+{}*{}-{}", step * w.stride[d], p[d], step * w.dilation[d], r[d], step * w.before[d]);
+        step *= in[d];
+      }
+      c.line("{} argmax= pair({},{{{}}})", at("Indices", to), X, place);
+    }
+    c.line("{} max= {}", Y, X);
+  } else if (n.op.ends_with("LpPool")) {
+    const std::int64_t power = n.attr_int("p", 2);
+    const std::vector<std::string> all = c.ranks(in, "hwd");
+    std::vector<std::string> element{"n", "c"};
+    element.insert(element.end(), all.begin(), all.end());
+    c.line("{} = abs({})", at("A", element), at("X", element));
+    c.line("{} += pow({},{})", S, at("A", from), power);
+    c.line("{} = pow({},{})", Y, S, 1 / static_cast<double>(power));
+  } else if (n.op == "GlobalAveragePool") {
+    c.line("{} += {}", S, X);
+    c.line("{} = {} / {}", Y, S, element_count(in));
+  } else {
+    c.line("{} += {}", S, X);
+    const bool pads = n.attr_int("count_include_pad", 0) != 0;
+    Shape after(in.size(), 0);  // padding that ceil_mode added never counts
+    if (pads) {
+      after = w.after;
+      if (n.attr_string("auto_pad", "NOTSET") == "NOTSET") {
+        const Shape stated = n.attr_ints("pads", Shape(2 * in.size(), 0));
+        after.assign(stated.begin() + static_cast<std::ptrdiff_t>(in.size()), stated.end());
+      }
+    }
+    std::vector<std::string> counts;
+    for (std::size_t d = 0; d < p.size(); ++d) {
+      const std::string i = fmt::format("{}*{}+{}*{}", w.stride[d], p[d], w.dilation[d], r[d]), back = fmt::format("-{}*{}-{}*{}", w.stride[d], p[d], w.dilation[d], r[d]);
+      counts.push_back(fmt::format("N{}[{}]", d, p[d]));
+      c.line("{} += 1 where {{{}+1-{}}} and {{{}+{}}}", counts.back(), i, pads ? 0 : w.before[d], in[d] + after[d] + w.before[d], back);
+    }
+    c.line("{} = {}", at("N", p), fmt::join(counts, " * "));
+    c.line("{} = {} / {}", Y, S, at("N", p));
+  }
+  return c.done();
 }
 void infer_global_pool(InferContext& c) {
   spatial_dims(c);
@@ -497,7 +576,7 @@ const OpDef kConvTranspose{
     .attributes = window_attributes({{"group", AttrType::integer, "1", "number of groups"},
                                      {"output_padding", AttrType::integers, "0s", "added behind each axis of the output"},
                                      {"output_shape", AttrType::integers, "", "spatial extents of the output; the pads follow from them"}}),
-    .infer = infer_transposed, .eval = both<TransposedEval>(), .einsum = transposed_einsum, .sample = sample_conv};
+    .infer = infer_transposed, .eval = both<TransposedEval>(), .einsum = transposed_einsum, .adjoint = adjoint_transposed, .sample = sample_conv};
 
 const OpDef kMaxPool{
     .domain = "", .name = "MaxPool",
@@ -539,14 +618,14 @@ const OpDef kGlobalMaxPool{
     .summary = "Maximum over all positions of a channel.",
     .doc = "Y[n,c,0,0] = max over h,w of X[n,c,h,w].",
     .source = "ONNX GlobalMaxPool-1",
-    .inputs = kImage, .outputs = kOne, .infer = infer_global_pool, .eval = {global_max_eval, nullptr}, .einsum = pool_einsum, .sample = sample_global};
+    .inputs = kImage, .outputs = kOne, .infer = infer_global_pool, .eval = {global_max_eval, nullptr}, .einsum = pool_einsum, .adjoint = adjoint_globalmaxpool, .sample = sample_global};
 
 const OpDef kGlobalLpPool{
     .domain = "", .name = "GlobalLpPool",
     .summary = "p-norm over all positions of a channel.",
     .doc = "Y[n,c,0,0] = (sum over h,w of |X[n,c,h,w]|^p)^(1/p).",
     .source = "ONNX GlobalLpPool-2",
-    .inputs = kImage, .outputs = kOne, .attributes = {kPower}, .infer = infer_global_pool, .eval = {global_lp_eval, nullptr}, .einsum = pool_einsum, .sample = sample_global};
+    .inputs = kImage, .outputs = kOne, .attributes = {kPower}, .infer = infer_global_pool, .eval = {global_lp_eval, nullptr}, .einsum = pool_einsum, .adjoint = adjoint_globallppool, .sample = sample_global};
 
 const OpDef kMaxUnpool{
     .domain = "", .name = "MaxUnpool",
@@ -555,6 +634,6 @@ const OpDef kMaxUnpool{
     .source = "ONNX MaxUnpool-11",
     .inputs = {{"X", "[batch, channels, spatial axes]"}, {"I", "i64: flat indices, as MaxPool gives them"}, {"output_shape", "i64 vector", true}}, .outputs = kPooled,
     .attributes = {{"kernel_shape", AttrType::integers, "required", "as in MaxPool"}, {"pads", AttrType::integers, "0s", "as in MaxPool"}, {"strides", AttrType::integers, "1s", "as in MaxPool"}},
-    .infer = infer_unpool, .eval = {unpool_eval, nullptr}, .sample = sample_unpool};
+    .infer = infer_unpool, .eval = {unpool_eval, nullptr}, .adjoint = adjoint_maxunpool, .sample = sample_unpool};
 
 }  // namespace tandem::ir

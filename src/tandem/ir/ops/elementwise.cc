@@ -1,6 +1,6 @@
 // Element-wise operators: Add, Sub, Mul, Div, Pow, Relu, Clip, BatchNormalization, Identity, Dropout.
 #include "tandem/ir/ops/adjoints.h"
-#include "tandem/ir/ops/common.h"
+#include "tandem/ir/ops/cascade.h"
 
 namespace tandem::ir {
 namespace {
@@ -151,35 +151,21 @@ const std::vector<PortDef> kY{{"Y", "broadcast shape of the inputs"}};
 }  // namespace
 
 Einsum elementwise_einsum(const Graph& g, const Node& n) {
-  Shape y = shape_of(g, n.outputs[0]);
-  Einsum e;
-  static const char* names[] = {"i", "j", "k", "l", "m", "n", "o", "p"};
-  for (std::size_t i = 0; i < y.size(); ++i) e.ranks.push_back({i < 8 ? names[i] : fmt::format("i{}", i), y[i], false});
-  if (y.empty()) e.ranks.push_back({"i", 1, false});
-  auto access = [&](const std::string& name, const Shape& s) {
-    Access a{name, {}};
-    for (std::size_t i = 0; i < s.size(); ++i) {
-      int rank = static_cast<int>(y.size() - s.size() + i);
-      a.indices.push_back(s[i] == 1 && y[rank] != 1 ? AffineIndex{} : AffineIndex{{{rank, 1}}, 0});
-    }
-    return a;
-  };
-  static const char* ports[] = {"A", "B", "C", "D", "E"};
-  for (std::size_t i = 0; i < n.inputs.size() && i < 5; ++i) {
+  const OpDef& def = op_of(g, n);
+  const Shape y = shape_of(g, n.outputs[0]);
+  Cascade c(g, n);
+  const std::vector<std::string> ranks = c.ranks(y);
+  std::vector<std::string> operands;
+  for (std::size_t i = 0; i < n.inputs.size(); ++i) {
     if (n.inputs[i] == kNone) continue;
-    Shape s = shape_of(g, n.inputs[i]);
-    if (i > 0 && n.op == "BatchNormalization") {
-      e.inputs.push_back({ports[i], {{{{1, 1}}, 0}}});
-      continue;
-    }
-    if (s.size() <= y.size()) e.inputs.push_back(access(ports[i], s));
+    const Shape s = shape_of(g, n.inputs[i]);
+    if (i > 0 && n.op == "BatchNormalization") operands.push_back(at(c.in(i), {ranks.at(1)}));  // one number per channel
+    else if (s.size() <= y.size()) operands.push_back(broadcast_at(c.in(i), s, y, ranks));
   }
-  e.output = access("Y", y);
   std::string low;
   for (char ch : n.op) low += static_cast<char>(ch >= 'A' && ch <= 'Z' ? ch + 32 : ch);
-  e.map = low;
-  e.reduce = "none";
-  return e;
+  c.line("{} = {}({})", at(operand_name(def.outputs, 0), ranks), low, fmt::join(operands, ","));
+  return c.done();
 }
 
 const OpDef kAdd{.domain = "", .name = "Add", .summary = "Element-wise sum with broadcasting.", .doc = "Y = A + B.", .source = "ONNX Add-14",

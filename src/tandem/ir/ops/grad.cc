@@ -3,6 +3,7 @@
 // runs in float unless a rule says otherwise).
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <type_traits>
 
 #include "tandem/ir/ops/adjoints.h"
@@ -206,6 +207,118 @@ const OpDef kSoftmaxGrad{
     .inputs = {{"dY", "gradient of the output"}, {"Y", "output of Softmax"}}, .outputs = {{"dX", "of the extents of Y"}},
     .attributes = {{"axis", AttrType::integer, "-1", "as in Softmax"}},
     .infer = infer_like<1>, .eval = {softmax_grad<double>, softmax_grad<Rational>}};
+
+using Slope = double (*)(const Node&, double x);
+double logistic(double x) { return x >= 0 ? 1 / (1 + std::exp(-x)) : std::exp(x) / (1 + std::exp(x)); }
+double real(const Node& n, const char* key, double fallback) { return n.attr_float(key, fallback); }
+// Derivatives by the operator's name. Where one has a kink it is that of the branch the operator takes there.
+const std::map<std::string_view, Slope>& slopes() {
+  static const std::map<std::string_view, Slope> all{
+      {"Abs", [](const Node&, double x) { return x > 0 ? 1.0 : x < 0 ? -1.0 : 0.0; }},
+      {"Acos", [](const Node&, double x) { return -1 / std::sqrt(1 - x * x); }},
+      {"Acosh", [](const Node&, double x) { return 1 / std::sqrt(x * x - 1); }},
+      {"Asin", [](const Node&, double x) { return 1 / std::sqrt(1 - x * x); }},
+      {"Asinh", [](const Node&, double x) { return 1 / std::sqrt(1 + x * x); }},
+      {"Atan", [](const Node&, double x) { return 1 / (1 + x * x); }},
+      {"Atanh", [](const Node&, double x) { return 1 / (1 - x * x); }},
+      {"Celu", [](const Node& n, double x) { return x >= 0 ? 1 : std::exp(x / real(n, "alpha", 1)); }},
+      {"Cos", [](const Node&, double x) { return -std::sin(x); }},
+      {"Cosh", [](const Node&, double x) { return std::sinh(x); }},
+      {"Elu", [](const Node& n, double x) { return x < 0 ? real(n, "alpha", 1) * std::exp(x) : 1; }},
+      {"Erf", [](const Node&, double x) { return 2 / std::sqrt(M_PI) * std::exp(-x * x); }},
+      {"Exp", [](const Node&, double x) { return std::exp(x); }},
+      {"Gelu",
+       [](const Node& n, double x) {
+         if (n.attr_string("approximate", "none") != "tanh") return 0.5 * (1 + std::erf(x / std::sqrt(2.0))) + x * std::exp(-x * x / 2) / std::sqrt(2 * M_PI);
+         const double c = std::sqrt(2 / M_PI), t = std::tanh(c * (x + 0.044715 * x * x * x));
+         return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x);
+       }},
+      {"HardSigmoid",
+       [](const Node& n, double x) {
+         const double a = real(n, "alpha", 0.2), y = a * x + real(n, "beta", 0.5);
+         return y > 0 && y < 1 ? a : 0;
+       }},
+      {"HardSwish", [](const Node&, double x) { return x <= -3 ? 0 : x >= 3 ? 1 : x / 3 + 0.5; }},
+      {"LeakyRelu", [](const Node& n, double x) { return x < 0 ? real(n, "alpha", 0.01) : 1; }},
+      {"Log", [](const Node&, double x) { return 1 / x; }},
+      {"Mish",
+       [](const Node&, double x) {
+         const double t = std::tanh(std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))));
+         return t + x * (1 - t * t) * logistic(x);
+       }},
+      {"Neg", [](const Node&, double) { return -1.0; }},
+      {"Reciprocal", [](const Node&, double x) { return -1 / (x * x); }},
+      {"Selu",
+       [](const Node& n, double x) { return real(n, "gamma", 1.05070102214813232421875) * (x > 0 ? 1 : real(n, "alpha", 1.67326319217681884765625) * std::exp(x)); }},
+      {"Shrink", [](const Node& n, double x) { return std::abs(x) > real(n, "lambd", 0.5) ? 1.0 : 0.0; }},
+      {"Sigmoid", [](const Node&, double x) { return logistic(x) * logistic(-x); }},
+      {"Sin", [](const Node&, double x) { return std::cos(x); }},
+      {"Sinh", [](const Node&, double x) { return std::cosh(x); }},
+      {"Softplus", [](const Node&, double x) { return logistic(x); }},
+      {"Softsign", [](const Node&, double x) { return 1 / ((1 + std::abs(x)) * (1 + std::abs(x))); }},
+      {"Sqrt", [](const Node&, double x) { return 0.5 / std::sqrt(x); }},
+      {"Swish",
+       [](const Node& n, double x) {
+         const double a = real(n, "alpha", 1), s = logistic(a * x);
+         return s + a * x * s * (1 - s);
+       }},
+      {"Tan", [](const Node&, double x) { return 1 + std::tan(x) * std::tan(x); }},
+      {"Tanh", [](const Node&, double x) { return 1 - std::tanh(x) * std::tanh(x); }},
+      {"ThresholdedRelu", [](const Node& n, double x) { return x > real(n, "alpha", 1) ? 1.0 : 0.0; }},
+  };
+  return all;
+}
+void unary_grad(EvalArgs<double>& a) {
+  const auto &dy = in(a, 0), &x = in(a, 1);
+  const auto f = slopes().find(a.node.attr_string("of", ""));
+  if (f == slopes().end()) throw node_error(a.graph, a.node, fmt::format("no derivative of '{}'", printable(a.node.attr_string("of", "")))).expected("a function of one number");
+  auto& dx = start(a, x.shape);
+  for (std::size_t i = 0; i < x.v.size(); ++i) dx.v[i] = dy.v[i] * f->second(a.node, x.v[i]);
+}
+const OpDef kUnaryGrad{
+    .domain = kDomain, .name = "UnaryGrad", .summary = "Gradient of a function of one number.", .doc = "dX = dY * f'(X), f being the operator `of` with its attributes.", .source = kSource,
+    .inputs = {{"dY", "gradient of the output"}, {"X", "input of the operator"}}, .outputs = {{"dX", "of the extents of X"}},
+    .attributes = {{"of", AttrType::string, "required", "the operator's name"}, {"alpha", AttrType::real, "", "as in the operator"}, {"beta", AttrType::real, "", "as in the operator"},
+                   {"gamma", AttrType::real, "", "as in the operator"}, {"lambd", AttrType::real, "", "as in the operator"}, {"bias", AttrType::real, "", "as in the operator"},
+                   {"approximate", AttrType::string, "", "as in the operator"}},
+    .infer = infer_like<1>, .eval = {unary_grad, nullptr}};
+
+template <class T>
+void move_grad(EvalArgs<T>& a) {
+  const auto &dy = in(a, 0), &from = in(a, 2);
+  auto& dx = start(a, in(a, 1).shape);
+  if (from.v.size() != dy.v.size()) throw node_error(a.graph, a.node, fmt::format("{} places for {} elements", from.v.size(), dy.v.size()));
+  const auto n = static_cast<std::int64_t>(dx.v.size());
+  for (std::size_t i = 0; i < dy.v.size(); ++i) {
+    const std::int64_t k = integer_of(from.v[i]);
+    if (k < 0 || k > n) throw node_error(a.graph, a.node, fmt::format("place {} of {}", k, n));
+    if (k > 0) dx.v[at(k - 1)] += dy.v[i];
+  }
+}
+const OpDef kMoveGrad{
+    .domain = kDomain, .name = "MoveGrad", .summary = "Gradient of an operator that copies elements: each goes back to where it came from.",
+    .doc = "dX[from[i] - 1] += dY[i] over row-major elements; from = 0: dY[i] came from nowhere. dX starts at 0.", .source = kSource,
+    .inputs = {{"dY", "gradient of the output"}, {"X", "gives the extents; its values are not read"}, {"from", "what the operator makes of 1, 2, 3, ... in place of X"}},
+    .outputs = {{"dX", "of the extents of X"}}, .infer = infer_like<1>, .eval = {move_grad<double>, move_grad<Rational>}};
+
+template <class T>
+void extreme_grad(EvalArgs<T>& a) {
+  const auto &dy = in(a, 0), &x = in(a, 1), &y = in(a, 2);
+  auto& dx = start(a, x.shape);
+  const Broadcaster group(y.shape, x.shape);
+  std::vector<bool> given(y.v.size());
+  for (std::size_t i = 0; i < x.v.size(); ++i) {
+    const std::size_t k = at(group(static_cast<std::int64_t>(i)));
+    if (given[k] || x.v[i] != y.v[k]) continue;
+    given[k] = true;
+    dx.v[i] = dy.v[k];
+  }
+}
+const OpDef kExtremeGrad{
+    .domain = kDomain, .name = "ExtremeGrad", .summary = "Gradient of a maximum or minimum over axes: to the first element that attains it.",
+    .doc = "dX = dY at the first element of each group that equals Y, else 0.", .source = kSource,
+    .inputs = {{"dY", "gradient of the output, with extents of 1 for the axes reduced"}, {"X", "input"}, {"Y", "output, shaped as dY"}},
+    .outputs = {{"dX", "of the extents of X"}}, .infer = infer_like<1>, .eval = {extreme_grad<double>, extreme_grad<Rational>}};
 
 // ---- windows -----------------------------------------------------------------------------------------
 // Calls f(position, tap, flat spatial index) for every output position and kernel tap that lies inside the input.
@@ -527,11 +640,13 @@ const OpDef kBipolarQuantGradScale{
     .infer = infer_like<2>, .eval = {bipolar_grad<double, true>, bipolar_grad<Rational, true>}};
 
 const OpDef* const kGradOps[] = {
-    &kSumTo, &kReshapeLike, &kSliceLike, &kGatherGrad, &kReluGrad, &kClipGrad, &kSoftmaxGrad, &kConvGradInput, &kConvGradWeight,
+    &kSumTo, &kReshapeLike, &kSliceLike, &kGatherGrad, &kReluGrad, &kClipGrad, &kUnaryGrad, &kMoveGrad, &kExtremeGrad, &kSoftmaxGrad, &kConvGradInput, &kConvGradWeight,
     &kMaxPoolGrad, &kAveragePoolGrad, &kGlobalAveragePoolGrad, &kBatchNormGradInput, &kBatchNormGradScale,
     &kQuantGradInput, &kQuantGradScale, &kBipolarQuantGradInput, &kBipolarQuantGradScale};
 
 }  // namespace
+
+bool has_slope(std::string_view op) { return slopes().contains(op); }
 
 std::span<const OpDef* const> grad_ops() { return kGradOps; }
 

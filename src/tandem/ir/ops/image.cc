@@ -1,5 +1,8 @@
 // Resampling and detection: Resize, GridSample, RoiAlign, NonMaxSuppression, DeformConv.
+#include "tandem/ir/ops/cascade.h"
 #include "tandem/ir/ops/kit.h"
+
+#include <array>
 
 namespace tandem::ir {
 namespace {
@@ -163,6 +166,94 @@ void resize_eval(Args& e) {
     }
   e.out[0] = std::move(x);
 }
+// The weights of resize_eval the other way round.
+void resize_grad_eval(Args& e) {
+  const auto list = [&](std::size_t i) -> std::optional<std::vector<double>> { return has(e, i) && !e.in[i]->v.empty() ? std::optional(e.in[i]->v) : std::nullopt; };
+  Array<double> d = *e.in[0];
+  const auto s = stretches(e.graph, e.node, e.in[1]->shape, list(2), list(3), list(4));
+  if (!s) throw node_error(e.graph, e.node, "it has neither scales nor sizes");
+  const bool crop = e.node.attr_string("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize";
+  for (std::size_t a = 0; a < s->size(); ++a) {
+    const Stretch& t = (*s)[a];
+    if (t.in == t.out && t.scale == 1 && !crop) continue;
+    const std::vector<Weighted> w = weights_of(e.node, t);
+    Shape xs = d.shape;
+    if (xs.at(a) != t.out) throw node_error(e.graph, e.node, fmt::format("a gradient of {}", to_string(d.shape)));
+    xs[a] = t.in;
+    Array<double> x(xs);
+    const Around from(d.shape, static_cast<std::int64_t>(a)), to(xs, static_cast<std::int64_t>(a));
+    for (std::int64_t o = 0; o < from.outer; ++o)
+      for (std::int64_t k = 0; k < t.out; ++k)
+        for (std::int64_t i = 0; i < from.inner && !w[static_cast<std::size_t>(k)].outside; ++i)
+          for (const auto& [at, weight] : w[static_cast<std::size_t>(k)].terms) x.v[static_cast<std::size_t>(to.at(o, at, i))] += weight * d.v[static_cast<std::size_t>(from.at(o, k, i))];
+    d = std::move(x);
+  }
+  e.out[0] = std::move(d);
+}
+void infer_resize_grad(InferContext& c) { c.out = {TensorType{c.in[0]->dtype, c.in[1]->dims}}; }
+std::vector<ValueId> adjoint_resize(Graph& g, const Node& node, std::span<const ValueId> grad) {
+  const Node n = node;
+  std::vector<ValueId> d(n.inputs.size(), kNone);
+  if (grad.empty() || grad[0] == kNone) return d;
+  std::vector<ValueId> in{grad[0]};
+  in.insert(in.end(), n.inputs.begin(), n.inputs.end());
+  d[0] = g.add_node("ResizeGrad", in, n.attrs, (n.name.empty() ? g.values[static_cast<std::size_t>(n.outputs[0])].name : n.name) + "/dX", "tandem");
+  return d;
+}
+// Coordinates are exact quotients here: x = (a * place + b) / c.
+Einsum resize_einsum(const Graph& g, const Node& n) {
+  const Shape x = shape_of(g, n.in(0));
+  const auto list = [&](std::size_t i) -> std::optional<std::vector<double>> {
+    const Tensor* t = n.in(i) == kNone ? nullptr : g.constant(n.in(i));
+    return t && t->size() ? numbers(t) : std::nullopt;
+  };
+  const auto scales = list(2), sizes = list(3);
+  const std::string how = n.attr_string("coordinate_transformation_mode", "half_pixel"), mode = n.attr_string("mode", "nearest"), rounding = n.attr_string("nearest_mode", "round_prefer_floor");
+  const auto s = scales || sizes ? stretches(g, n, x, std::nullopt, scales, sizes) : std::nullopt;
+  if (!s || how == "tf_crop_and_resize" || n.attr_int("antialias", 0) || n.attr_int("exclude_outside", 0)) return {};
+  Cascade c(g, n);
+  std::vector<std::string> to = c.ranks(shape_of(g, n.outputs[0])), from = to;
+  std::string weights;
+  for (std::size_t d = 0; d < x.size(); ++d) {
+    const Stretch& t = (*s)[d];
+    if (t.in == t.out && t.scale == 1) continue;
+    const Rational length = sizes && t.length == number(t.out) ? Rational(static_cast<long>(t.out)) : exact(t.length), in(static_cast<long>(t.in)), half(1, 2);
+    const Rational step = 1 / (sizes && n.attr_string("keep_aspect_ratio_policy", "stretch") == "stretch" ? Rational(length / in) : exact(t.scale));
+    Rational a = step, b = step / 2 - half;
+    if (how == "align_corners") a = length == 1 ? Rational(0) : Rational((in - 1) / (length - 1)), b = 0;
+    if (how == "asymmetric") b = 0;
+    if (how == "tf_half_pixel_for_nn") b = step / 2;
+    if (how == "pytorch_half_pixel" && length <= 1) a = b = 0;
+    if (how == "half_pixel_symmetric") b += in / 2 * (1 - Rational(static_cast<long>(t.out)) / length);
+    const auto quotient = [&](const Rational& shift) {
+      const Rational offset = b + shift;
+      mpz_class den;
+      mpz_lcm(den.get_mpz_t(), a.get_den_mpz_t(), offset.get_den_mpz_t());
+      const mpz_class k = a.get_num() * (den / a.get_den()), o = offset.get_num() * (den / offset.get_den());
+      return std::array<mpz_class, 3>{k, o, den};
+    };
+    const auto fits = [](const std::array<mpz_class, 3>& q) { return std::all_of(q.begin(), q.end(), [](const mpz_class& v) { return v.fits_slong_p() && abs(v) < mpz_class(1l << 40); }); };
+    if (mode == "nearest") {
+      const bool up = rounding == "ceil" || rounding == "round_prefer_floor";  // ceil(x) or ceil(x - 1/2), else floor(x) or floor(x + 1/2)
+      auto q = quotient(rounding == "round_prefer_floor" ? Rational(-half) : rounding == "round_prefer_ceil" ? half : Rational(0));
+      if (up) q[1] += q[2] - 1;
+      if (!fits(q)) return {};
+      from[d] = fmt::format("clamp(floor(({}*{}+{})/{}))", q[0].get_si(), to[d], q[1].get_si(), q[2].get_si());
+      continue;
+    }
+    const auto q = quotient(0);
+    if (!fits(q)) return {};
+    const std::string tap = c.rank(fmt::format("r{}", d), mode == "linear" ? 2 : 4), U = fmt::format("U{}[{}]", d, to[d]), W = fmt::format("W{}[{},{}]", d, to[d], tap);
+    const std::string place = fmt::format("floor({})+{}-{}", U, tap, mode == "linear" ? 0 : 1);
+    c.line("{} = {{({}*{}+{})/{}}}", U, q[0].get_si(), to[d], q[1].get_si(), q[2].get_si());
+    if (mode == "linear") c.line("{} = hat({},{{{}}})", W, U, place);
+    else c.line("{} = cubic({},{{{}}},{})", W, U, place, n.attr_float("cubic_coeff_a", -0.75));
+    from[d] = "clamp(" + place + ")";
+    weights += " * " + W;
+  }
+  c.line("{} {} {}{}", at(c.out(), to), weights.empty() ? "=" : "+=", at("X", from), weights);
+  return c.done();
+}
 void sample_resize(const OpDef& op, Sample& s) {
   const Shape x{1, s.r.range(1, 2), s.r.range(1, 4), s.r.range(1, 4)};
   static const char* modes[] = {"nearest", "linear", "cubic"};
@@ -253,6 +344,50 @@ void grid_eval(Args& e) {
       }
     }
   e.out[0] = std::move(y);
+}
+Einsum grid_einsum(const Graph& g, const Node& n) {
+  const Shape x = shape_of(g, n.in(0)), grid = shape_of(g, n.in(1)), in = spatial(x);
+  const std::string mode = n.attr_string("mode", "linear"), padding = n.attr_string("padding_mode", "zeros");
+  const bool align = n.attr_int("align_corners", 0) != 0, bicubic = mode == "bicubic" || mode == "cubic", nearest = mode == "nearest";
+  Cascade c(g, n);
+  c.rank("n", x[0]), c.rank("c", x[1]);
+  const std::vector<std::string> p = c.ranks(Shape(grid.begin() + 1, grid.end() - 1), "pqt");
+  std::vector<std::string> place{"n"}, from{"n", "c"}, to{"n", "c"};
+  place.insert(place.end(), p.begin(), p.end());
+  to.insert(to.end(), p.begin(), p.end());
+  std::string weights;
+  for (std::size_t d = 0; d < in.size(); ++d) {
+    const auto each = [&](const char* name) { return at(fmt::format("{}{}", name, d), place); };
+    const double lo = align ? 0 : -0.5, hi = align ? number(in[d] - 1) : number(in[d]) - 0.5;
+    const auto padded = [&](const std::string& v) {
+      return padding == "reflection" ? fmt::format("reflect({},{},{})", v, lo, hi) : padding == "border" ? fmt::format("border({},{},{},{})", v, lo, hi, in[d] - 1) : v;
+    };
+    std::vector<std::string> coordinate = place;
+    coordinate.push_back(fmt::format("{}", in.size() - 1 - d));  // the last axis comes first
+    c.line("{} = {} + 1", each("G"), at("grid", coordinate));
+    c.line("{} = {} * {}", each("S"), each("G"), align ? number(in[d] - 1) / 2 : number(in[d]) / 2);
+    c.line("{} = {} - {}", each("U"), each("S"), align ? 0 : 0.5);
+    c.line("{} = {}", each("V"), bicubic ? each("U") : padded(each("U")));
+    std::vector<std::string> tapped = place;
+    std::string J;
+    if (nearest) {
+      J = each("J");
+      c.line("{} = round({})", each("K"), each("V"));
+      c.line("{} = {}", J, padded(each("K")));
+    } else {
+      const std::string tap = c.rank(fmt::format("r{}", d), bicubic ? 4 : 2), taken = fmt::format("{{floor({})+{}-{}}}", each("V"), tap, bicubic ? 1 : 0);
+      tapped.push_back(tap);
+      const std::string W = at(fmt::format("W{}", d), tapped);
+      if (bicubic) c.line("{} = cubic({},{},-0.75)", W, each("V"), taken);
+      else c.line("{} = hat({},{})", W, each("V"), taken);
+      weights += " * " + W;
+      J = at(fmt::format("J{}", d), tapped);
+      c.line("{} = {}", J, padded(taken));
+    }
+    from.push_back(padding == "zeros" ? fmt::format("floor({})", J) : fmt::format("clamp(floor({}))", J));
+  }
+  c.line("{} {} {}{}", at(c.out(), to), weights.empty() ? "=" : "+=", at("X", from), weights);
+  return c.done();
 }
 void sample_grid(const OpDef& op, Sample& s) {
   static const char *modes[] = {"linear", "nearest", "cubic"}, *pads[] = {"zeros", "border", "reflection"};
@@ -422,6 +557,28 @@ void deform_eval(Args& e) {
   const Shape one(2, 1), zero(2, 0);
   e.out[0] = convolve(gathered, w, has(e, 3) ? e.in[3] : nullptr, Windows{win.kernel, win.kernel, one, zero, zero});
 }
+// The displaced places, the bilinear weights of their four neighbours, the taps gathered with them, and the convolution of those.
+Einsum deform_einsum(const Graph& g, const Node& n) {
+  const Shape x = shape_of(g, n.in(0)), w = shape_of(g, n.in(1)), y = shape_of(g, n.outputs[0]);
+  const Windows win = windows_of(g, n, spatial(x), spatial(w));
+  const std::int64_t group = n.attr_int("group", 1), shifts = n.attr_int("offset_group", 1), R = win.kernel[0], S = win.kernel[1], each = x[1] / shifts;
+  Cascade c(g, n);
+  c.rank("n", x[0]), c.rank("d", shifts), c.rank("r", R), c.rank("s", S), c.rank("p", y[2]), c.rank("q", y[3]), c.rank("e", each), c.rank("i", 2), c.rank("j", 2);
+  c.rank("g", group), c.rank("o", w[0] / group), c.rank("c", w[1]);
+  const std::string tap = fmt::format("{}*d+{}*r+s", R * S, S);
+  for (int k = 0; k < 2; ++k) {
+    const char *u = k ? "V" : "U", *a = k ? "Hv" : "Hu", *near = k ? "j" : "i";
+    c.line("{}[n,d,r,s,p,q] = {{{}*{}+{}*{}-{}}} + {}[n,{}*d+{}*r+2*s+{},p,q]", u, win.stride[static_cast<std::size_t>(k)], k ? "q" : "p", win.dilation[static_cast<std::size_t>(k)], k ? "s" : "r",
+           win.before[static_cast<std::size_t>(k)], c.in(2), 2 * R * S, 2 * S, k);
+    c.line("{}[n,d,r,s,p,q,{}] = hat({}[n,d,r,s,p,q],{{floor({}[n,d,r,s,p,q])+{}}})", a, near, u, u, near);
+  }
+  c.line("T[n,{}*d+e,r,s,p,q] += X[n,{}*d+e,floor(U[n,d,r,s,p,q])+i,floor(V[n,d,r,s,p,q])+j] * Hu[n,d,r,s,p,q,i] * Hv[n,d,r,s,p,q,j]{}", each, each,
+         n.in(4) == kNone ? "" : fmt::format(" * {}[n,{},p,q]", c.in(4), tap));
+  const std::string channel = fmt::format("{}*g+o", w[0] / group);
+  if (n.in(3) != kNone) c.line("Y[n,{},p,q] = {}[{}]", channel, c.in(3), channel);
+  c.line("Y[n,{},p,q] += T[n,{}*g+c,r,s,p,q] * W[{},c,r,s]", channel, w[1], channel);
+  return c.done();
+}
 void sample_deform(const OpDef& op, Sample& s) {
   const std::int64_t group = s.r.range(1, 2), og = s.r.range(1, 2), c = 2 * group, o = group * s.r.range(1, 2);
   const ValueId x = s.input({1, c, 5, 4}), w = s.constant({o, c / group, 2, 2}, -1, 1), offset = s.input({1, og * 8, 4, 3}, -1.5, 1.5);
@@ -433,21 +590,25 @@ void sample_deform(const OpDef& op, Sample& s) {
 }  // namespace
 
 std::span<const OpDef> image_ops() {
+  static const std::vector<AttrDef> resize_attributes = {{"antialias", AttrType::integer, "0", "1: linear and cubic widen where they shrink"}, {"axes", AttrType::integers, "every axis", "the axes that scales, sizes and roi speak of"},
+                           {"coordinate_transformation_mode", AttrType::string, "half_pixel", "half_pixel, half_pixel_symmetric, pytorch_half_pixel, align_corners, asymmetric, tf_half_pixel_for_nn or tf_crop_and_resize"},
+                           {"cubic_coeff_a", AttrType::real, "-0.75", "of cubic"}, {"exclude_outside", AttrType::integer, "0", "1: elements outside get no weight"},
+                           {"extrapolation_value", AttrType::real, "0", "outside the region of tf_crop_and_resize"}, {"keep_aspect_ratio_policy", AttrType::string, "stretch", "stretch, not_larger or not_smaller"},
+                           {"mode", AttrType::string, "nearest", "nearest, linear or cubic"}, {"nearest_mode", AttrType::string, "round_prefer_floor", "round_prefer_floor, round_prefer_ceil, floor or ceil"}};
   static const OpDef ops[] = {  // not before kConv, whose attributes DeformConv takes
       OpDef{.domain = "", .name = "Resize", .summary = "Resamples along its axes.",
             .doc = "Y is X at the coordinates that coordinate_transformation_mode gives: the nearest element, or a weighted sum of 2 (linear) or 4 (cubic) along each axis.", .source = "ONNX Resize-19",
             .inputs = {{"X", "any shape"}, {"roi", "of tf_crop_and_resize: firsts, then lasts, in [0, 1]", true}, {"scales", "one per axis", true}, {"sizes", "one per axis, instead of scales", true}}, .outputs = {{"Y", "floor(extent * scale), or sizes"}},
-            .attributes = {{"antialias", AttrType::integer, "0", "1: linear and cubic widen where they shrink"}, {"axes", AttrType::integers, "every axis", "the axes that scales, sizes and roi speak of"},
-                           {"coordinate_transformation_mode", AttrType::string, "half_pixel", "half_pixel, half_pixel_symmetric, pytorch_half_pixel, align_corners, asymmetric, tf_half_pixel_for_nn or tf_crop_and_resize"},
-                           {"cubic_coeff_a", AttrType::real, "-0.75", "of cubic"}, {"exclude_outside", AttrType::integer, "0", "1: elements outside get no weight"},
-                           {"extrapolation_value", AttrType::real, "0", "outside the region of tf_crop_and_resize"}, {"keep_aspect_ratio_policy", AttrType::string, "stretch", "stretch, not_larger or not_smaller"},
-                           {"mode", AttrType::string, "nearest", "nearest, linear or cubic"}, {"nearest_mode", AttrType::string, "round_prefer_floor", "round_prefer_floor, round_prefer_ceil, floor or ceil"}},
-            .infer = infer_resize, .eval = {resize_eval, nullptr}, .sample = sample_resize},
+            .attributes = resize_attributes,
+            .infer = infer_resize, .eval = {resize_eval, nullptr}, .einsum = resize_einsum, .adjoint = adjoint_resize, .sample = sample_resize},
+      OpDef{.domain = "tandem", .name = "ResizeGrad", .summary = "Gradient of Resize.", .doc = "dX adds each element of dY to those it was made of, by their weights.", .source = "vector-Jacobian product of ONNX Resize-19",
+            .inputs = {{"dY", "gradient of the output"}, {"X", "gives the extents"}, {"roi", "as in Resize", true}, {"scales", "as in Resize", true}, {"sizes", "as in Resize", true}}, .outputs = {{"dX", "of the extents of X"}},
+            .attributes = resize_attributes, .infer = infer_resize_grad, .eval = {resize_grad_eval, nullptr}},
       OpDef{.domain = "", .name = "GridSample", .summary = "Reads X at the places of a grid.", .doc = "Coordinates are in [-1, 1], last axis first; between elements linear, nearest or cubic (a = -0.75).", .source = "ONNX GridSample-20",
             .inputs = {{"X", "[N, C, spatial]"}, {"grid", "[N, spatial of Y, number of axes]"}}, .outputs = {{"Y", "[N, C, spatial of the grid]"}},
             .attributes = {{"align_corners", AttrType::integer, "0", "1: -1 and 1 are the centres of the outer elements, 0: their outer edges"}, {"mode", AttrType::string, "linear", "linear, nearest or cubic; bilinear and bicubic are the same"},
                            {"padding_mode", AttrType::string, "zeros", "zeros, border or reflection"}},
-            .infer = infer_grid, .eval = {grid_eval, nullptr}, .sample = sample_grid},
+            .infer = infer_grid, .eval = {grid_eval, nullptr}, .einsum = grid_einsum, .sample = sample_grid},
       OpDef{.domain = "", .name = "RoiAlign", .summary = "Regions of interest on a common grid.", .doc = "Each bin is the mean of bilinear samples (mode max: the largest weighted neighbour, as ONNX's reference has it).", .source = "ONNX RoiAlign-16",
             .inputs = {{"X", "[N, C, H, W]"}, {"rois", "[rois, 4]: x0, y0, x1, y1"}, {"batch_indices", "[rois]"}}, .outputs = {{"Y", "[rois, C, output_height, output_width]"}},
             .attributes = {{"coordinate_transformation_mode", AttrType::string, "half_pixel", "half_pixel or output_half_pixel"}, {"mode", AttrType::string, "avg", "avg or max"}, {"output_height", AttrType::integer, "1", "rows of bins"},
@@ -462,7 +623,7 @@ std::span<const OpDef> image_ops() {
             .inputs = {{"X", "[N, C, H, W]"}, {"W", "[out, C/group, kh, kw]"}, {"offset", "[N, offset_group * kh * kw * 2, out_h, out_w]"}, {"B", "[out]", true}, {"mask", "[N, offset_group * kh * kw, out_h, out_w]; default 1", true}},
             .outputs = {{"Y", "[N, out, out_h, out_w]"}},
             .attributes = [] { auto a = kConv.attributes; a.push_back({"offset_group", AttrType::integer, "1", "groups of channels with their own offsets"}); return a; }(),
-            .infer = infer_deform, .eval = {deform_eval, nullptr}, .sample = sample_deform},
+            .infer = infer_deform, .eval = {deform_eval, nullptr}, .einsum = deform_einsum, .sample = sample_deform},
   };
   return ops;
 }

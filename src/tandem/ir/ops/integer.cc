@@ -1,4 +1,5 @@
 // Integer contractions with zero points: MatMulInteger, ConvInteger, and their requantised forms.
+#include "tandem/ir/ops/cascade.h"
 #include "tandem/ir/ops/kit.h"
 
 namespace tandem::ir {
@@ -135,6 +136,53 @@ std::vector<ValueId> decompose_qlinear(Graph& g, const Node& n) {
   return {g.add_node("QuantizeLinear", {y, n.in(6), n.in(7)}, {}, base + "_codes")};
 }
 
+// The operands less their zero points, their contraction, and what the quantised forms do to its sums.
+Einsum integer_einsum(const Graph& g, const Node& n) {
+  const bool conv = n.op.ends_with("Conv") || n.op == "ConvInteger", quantised = n.op.starts_with("QLinear");
+  const std::size_t a = 0, b = quantised ? 3 : 1, a_zero = 2, b_zero = quantised ? 5 : 3;
+  const Shape as = shape_of(g, n.in(a)), bs = shape_of(g, n.in(b)), y = shape_of(g, n.outputs[0]);
+  Node plain = n;
+  plain.op = conv ? "Conv" : "MatMul";
+  plain.inputs = {n.in(a), n.in(b)};
+  Cascade c(g, n);
+  const auto centred = [&](std::size_t i, std::size_t zero, const Shape& s, std::size_t axis, std::string_view names) {
+    const std::vector<std::string> all = c.ranks(s, names);
+    const std::string name = c.in(i) + "_centred";
+    if (n.in(zero) == kNone) c.line("{} = {}", at(name, all), at(c.in(i), all));
+    else c.line("{} = {} - {}", at(name, all), at(c.in(i), all), one_or_each(c.in(zero), shape_of(g, n.in(zero)), all.at(axis)));
+    return name;
+  };
+  const std::string A = centred(a, a_zero, as, conv ? 0 : as.size() < 2 ? 0 : as.size() - 2, "ijklmnop"), B = centred(b, b_zero, bs, conv ? 0 : bs.size() - 1, "abcdefgh");
+  Einsum product = (conv ? kConv : kMatMul).einsum(g, plain);
+  product.inputs[0].operand = A, product.inputs[1].operand = B;
+  product.output.operand = quantised ? "acc" : c.out();
+  const std::vector<std::string> all = c.ranks(y, "tuvwxyz");
+  std::string sums = at("acc", all);
+  if (quantised) {
+    if (conv && n.in(8) != kNone) {
+      c.line("{} = {}", at("acc", all), at(c.in(8), {all[1]}));
+    }
+    // Rows of A or columns of B may have a scale each.
+    const std::size_t last = y.size() - 1;
+    const auto scale = [&](std::size_t i, std::size_t axis) { return one_or_each(c.in(i), shape_of(g, n.in(i)), all.at(axis)); };
+    Cascade after(g, n);
+    after.ranks(y, "tuvwxyz");
+    after.line("{} = requantise({},{},{},{},{})", at(c.out(), all), sums, scale(1, conv ? 1 : last - 1), scale(4, conv ? 1 : last), scale(6, 0), scale(7, 0));
+    Einsum e = after.done(), before = c.done();
+    for (const Einsum* s : before.statements()) {
+      e.before.push_back(*s);
+      e.before.back().before.clear();
+    }
+    e.before.push_back(std::move(product));
+    return e;
+  }
+  Einsum before = c.done();
+  for (const Einsum* s : before.statements()) {
+    product.before.push_back(*s);
+    product.before.back().before.clear();
+  }
+  return product;
+}
 void sample_integer(const OpDef& op, Sample& s) {
   const bool conv = op.name == "ConvInteger" || op.name == "QLinearConv", requant = op.name.starts_with("QLinear");
   const std::int64_t n = s.r.range(1, 3), k = s.r.range(1, 3), m = s.r.range(1, 3);
@@ -162,16 +210,16 @@ std::span<const OpDef> integer_ops() {
   static const OpDef ops[] = {  // not before kConv, whose attributes they take
       OpDef{.domain = "", .name = "MatMulInteger", .summary = "Matrix product of 8-bit integers.", .doc = "Y = (A - a_zero) * (B - b_zero), in i32.", .source = "ONNX MatMulInteger-10",
             .inputs = {{"A", "i8 or u8"}, {"B", "i8 or u8"}, {"a_zero_point", "one, or one per row", true}, {"b_zero_point", "one, or one per column", true}}, .outputs = {{"Y", "i32"}},
-            .infer = infer_matmul_integer, .eval = {matmul_integer_eval, nullptr}, .einsum = kMatMul.einsum, .sample = sample_integer},
+            .infer = infer_matmul_integer, .eval = {matmul_integer_eval, nullptr}, .einsum = integer_einsum, .sample = sample_integer},
       OpDef{.domain = "", .name = "ConvInteger", .summary = "Convolution of 8-bit integers.", .doc = "Conv of X - x_zero with W - w_zero, in i32; padding is x_zero.", .source = "ONNX ConvInteger-10",
             .inputs = {{"X", "i8 or u8"}, {"W", "i8 or u8"}, {"x_zero_point", "one", true}, {"w_zero_point", "one, or one per output channel", true}}, .outputs = {{"Y", "i32"}},
-            .attributes = window_attributes(), .infer = infer_conv_integer, .eval = {conv_integer_eval, nullptr}, .einsum = kConv.einsum, .sample = sample_integer},
+            .attributes = window_attributes(), .infer = infer_conv_integer, .eval = {conv_integer_eval, nullptr}, .einsum = integer_einsum, .sample = sample_integer},
       OpDef{.domain = "", .name = "QLinearMatMul", .summary = "Matrix product of quantised matrices, quantised again.",
             .doc = "Y = saturate(round(acc * (a_scale * b_scale / y_scale)) + y_zero), acc = (A - a_zero) * (B - b_zero); in f32, half to even. Exactly: with one product of the three scales.", .source = "ONNX QLinearMatMul-10",
-            .inputs = kQuantisedMatMul, .outputs = {{"Y", "type of y_zero_point"}}, .infer = infer_qlinear_matmul, .eval = {qlinear_matmul_eval, nullptr}, .decompose = decompose_qlinear, .sample = sample_integer},
+            .inputs = kQuantisedMatMul, .outputs = {{"Y", "type of y_zero_point"}}, .infer = infer_qlinear_matmul, .eval = {qlinear_matmul_eval, nullptr}, .einsum = integer_einsum, .decompose = decompose_qlinear, .sample = sample_integer},
       OpDef{.domain = "", .name = "QLinearConv", .summary = "Convolution of quantised tensors, quantised again.",
             .doc = "Y = saturate(round(acc * (x_scale * w_scale / y_scale)) + y_zero), acc = Conv(X - x_zero, W - w_zero) + B; in f32, half to even. Exactly: with one product of the three scales.", .source = "ONNX QLinearConv-10",
-            .inputs = kQuantisedConv, .outputs = {{"Y", "type of y_zero_point"}}, .attributes = window_attributes(), .infer = infer_qlinear_conv, .eval = {qlinear_conv_eval, nullptr}, .decompose = decompose_qlinear,
+            .inputs = kQuantisedConv, .outputs = {{"Y", "type of y_zero_point"}}, .attributes = window_attributes(), .infer = infer_qlinear_conv, .eval = {qlinear_conv_eval, nullptr}, .einsum = integer_einsum, .decompose = decompose_qlinear,
             .sample = sample_integer},
   };
   return ops;

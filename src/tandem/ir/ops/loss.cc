@@ -1,4 +1,6 @@
 // Losses over class scores.
+#include "tandem/ir/ops/adjoints.h"
+#include "tandem/ir/ops/cascade.h"
 #include "tandem/ir/ops/kit.h"
 
 namespace tandem::ir {
@@ -49,6 +51,60 @@ void cross_entropy_eval(Args& e) {
   e.out[0] = loss_of(e, log_p);
   if (e.out.size() > 1) e.out[1] = std::move(log_p);
 }
+Einsum loss_einsum(const Graph& g, const Node& n) {
+  if (n.has_attr("ignore_index")) return {};
+  const Shape x = shape_of(g, n.in(0));
+  const std::string how = n.attr_string("reduction", "mean");
+  Cascade c(g, n);
+  const std::vector<std::string> all = c.ranks(x);
+  std::vector<std::string> place = all, picked = all;
+  place.erase(place.begin() + 1);
+  const std::string T = at("target", place), L = at("L", place);
+  std::string scores = c.in(0);
+  if (n.op == "SoftmaxCrossEntropyLoss") {
+    scores = "logp";
+    const std::string X = at(c.in(0), all), M = at("M", place), D = at("D", all), E = at("E", all), S = at("S", place), Z = at("Z", place);
+    c.line("{} max= {}", M, X);
+    c.line("{} = {} - {}", D, X, M);
+    c.line("{} = exp({})", E, D);
+    c.line("{} += {}", S, E);
+    c.line("{} = log({})", Z, S);
+    c.line("{} = {} - {}", at(scores, all), D, Z);
+    if (n.outputs.size() > 1) c.line("{} = {}", at(c.out(1), all), at(scores, all));
+  }
+  picked[1] = fmt::format("floor({})", T);
+  c.line("{} = neg({})", at("P", place), at(scores, picked));
+  const std::string weight = n.in(2) == kNone ? "1" : fmt::format("{}[floor({})]", c.in(2), T);
+  c.line("{} = {}", at("V", place), weight);
+  c.line("{} = {} * {}", how == "none" ? at(c.out(), place) : L, at("P", place), at("V", place));
+  if (how == "sum") c.line("{} += {}", c.out(), L);
+  if (how == "mean") {
+    c.line("total += {}", L);
+    c.line("weights += {}", at("V", place));
+    c.line("{} = total / weights", c.out());
+  }
+  return c.done();
+}
+std::vector<ValueId> expand_loss(Graph& g, const Node& node) {
+  const Node n = node;
+  if (n.has_attr("ignore_index")) return {};
+  const auto list = [&](std::int64_t v) { return g.add_constant(g.unique_name("list"), Tensor::of<std::int64_t>({1}, Ints{v})); };
+  ValueId scores = n.inputs[0];
+  if (n.op == "SoftmaxCrossEntropyLoss") scores = g.add_node("LogSoftmax", {scores}, {{"axis", std::int64_t{1}}});
+  const ValueId picked = g.add_node("GatherElements", {scores, g.add_node("Unsqueeze", {n.inputs[1], list(1)})}, {{"axis", std::int64_t{1}}});
+  ValueId loss = g.add_node("Neg", {g.add_node("Squeeze", {picked, list(1)})}), weight = kNone;
+  if (n.in(2) != kNone) {
+    weight = g.add_node("Gather", {n.inputs[2], n.inputs[1]}, {{"axis", std::int64_t{0}}});
+    loss = g.add_node("Mul", {loss, weight});
+  }
+  const auto total = [&](const char* op, ValueId v) { return g.add_node(op, {v}, {{"keepdims", std::int64_t{0}}}); };
+  const std::string how = n.attr_string("reduction", "mean");
+  if (how == "sum") loss = total("ReduceSum", loss);
+  if (how == "mean") loss = weight == kNone ? total("ReduceMean", loss) : g.add_node("Div", {total("ReduceSum", loss), total("ReduceSum", weight)});
+  std::vector<ValueId> out{loss};
+  if (n.outputs.size() > 1) out.push_back(g.add_node("Identity", {scores}));
+  return out;
+}
 void sample_loss(const OpDef& op, Sample& s) {
   Shape x = s.shape(2, 4), t = x;
   t.erase(t.begin() + 1);
@@ -62,11 +118,11 @@ const std::vector<AttrDef> kAttributes{{"ignore_index", AttrType::integer, "", "
 const OpDef kOps[] = {
     OpDef{.domain = "", .name = "NegativeLogLikelihoodLoss", .summary = "Loss of log-probabilities against classes.",
           .doc = "L = -weight[t] * X[n, t, ...]; mean: the sum over the sum of the weights.", .source = "ONNX NegativeLogLikelihoodLoss-13", .inputs = kInputs,
-          .outputs = {{"loss", "as target, or a scalar"}}, .attributes = kAttributes, .infer = infer_loss, .eval = {nll_eval, nullptr}, .sample = sample_loss},
+          .outputs = {{"loss", "as target, or a scalar"}}, .attributes = kAttributes, .infer = infer_loss, .eval = {nll_eval, nullptr}, .einsum = loss_einsum, .adjoint = adjoint_expanded, .expansion = expand_loss, .sample = sample_loss},
     OpDef{.domain = "", .name = "SoftmaxCrossEntropyLoss", .summary = "Cross entropy of scores against classes.",
           .doc = "NegativeLogLikelihoodLoss of log_prob = LogSoftmax of the scores along axis 1.", .source = "ONNX SoftmaxCrossEntropyLoss-13", .inputs = kInputs,
           .outputs = {{"loss", "as target, or a scalar"}, {"log_prob", "shape of the scores", true}}, .attributes = kAttributes, .infer = infer_loss,
-          .eval = {cross_entropy_eval, nullptr}, .sample = sample_loss},
+          .eval = {cross_entropy_eval, nullptr}, .einsum = loss_einsum, .adjoint = adjoint_expanded, .expansion = expand_loss, .sample = sample_loss},
 };
 
 }  // namespace

@@ -1,6 +1,6 @@
 // MatMul and Gemm.
 #include "tandem/ir/ops/adjoints.h"
-#include "tandem/ir/ops/common.h"
+#include "tandem/ir/ops/cascade.h"
 
 namespace tandem::ir {
 
@@ -66,14 +66,26 @@ struct MatMulEval {
 };
 
 Einsum matmul_einsum(const Graph& g, const Node& n) {
-  MatMulShape s = matmul_shape(g, n, shape_of(g, n.in(0)), shape_of(g, n.in(1)));
-  Einsum e;
-  e.ranks = {{"b", element_count(s.batch), false}, {"n", s.n, false}, {"m", s.m, false}, {"k", s.k, true}};
-  bool shared = shape_of(g, n.in(1)).size() <= 2;
-  AffineIndex b{{{0, 1}}, 0}, r{{{1, 1}}, 0}, m{{{2, 1}}, 0}, k{{{3, 1}}, 0};
-  e.inputs = {{"A", {b, r, k}}, {"B", shared ? std::vector<AffineIndex>{k, m} : std::vector<AffineIndex>{b, k, m}}};
-  e.output = {"Y", {b, r, m}};
-  return e;
+  const Shape a = shape_of(g, n.in(0)), b = shape_of(g, n.in(1));
+  const MatMulShape s = matmul_shape(g, n, a, b);
+  Cascade c(g, n);
+  const std::vector<std::string> batch = c.ranks(s.batch, "bcde");
+  c.rank("n", s.n), c.rank("m", s.m), c.rank("k", s.k);
+  const auto operand = [&](const std::string& name, const Shape& of, bool vector, const char* row, const char* column) {
+    if (vector) return name + "[k]";
+    std::vector<std::string> i;
+    for (std::size_t d = 0; d + 2 < of.size(); ++d) {
+      const std::size_t at = s.batch.size() + 2 - of.size() + d;
+      i.push_back(of[d] == 1 && s.batch[at] != 1 ? "0" : batch[at]);
+    }
+    i.insert(i.end(), {row, column});
+    return at(name, i);
+  };
+  std::vector<std::string> y = batch;
+  if (!s.a_vector) y.push_back("n");
+  if (!s.b_vector) y.push_back("m");
+  c.line("{} += {} * {}", at("Y", y), operand("A", a, s.a_vector, "n", "k"), operand("B", b, s.b_vector, "k", "m"));
+  return c.done();
 }
 
 void infer_gemm(InferContext& c) {
@@ -111,15 +123,20 @@ struct GemmEval {
 };
 
 Einsum gemm_einsum(const Graph& g, const Node& n) {
-  Shape a = shape_of(g, n.in(0)), y = shape_of(g, n.outputs[0]);
-  bool ta = n.attr_int("transA", 0), tb = n.attr_int("transB", 0);
-  Einsum e;
-  e.ranks = {{"n", y[0], false}, {"m", y[1], false}, {"k", a[ta ? 0 : 1], true}};
-  AffineIndex r{{{0, 1}}, 0}, m{{{1, 1}}, 0}, k{{{2, 1}}, 0};
-  e.inputs = {{"A", ta ? std::vector<AffineIndex>{k, r} : std::vector<AffineIndex>{r, k}},
-              {"B", tb ? std::vector<AffineIndex>{m, k} : std::vector<AffineIndex>{k, m}}};
-  e.output = {"Y", {r, m}};
-  return e;
+  const Shape a = shape_of(g, n.in(0)), y = shape_of(g, n.outputs[0]);
+  const bool ta = n.attr_int("transA", 0), tb = n.attr_int("transB", 0);
+  const double alpha = n.attr_float("alpha", 1), beta = n.attr_float("beta", 1);
+  Cascade c(g, n);
+  const std::vector<std::string> at{c.rank("n", y[0]), c.rank("m", y[1])};
+  c.rank("k", a[ta ? 0 : 1]);
+  if (n.in(2) != kNone) {
+    const std::string start = broadcast_at("C", shape_of(g, n.in(2)), y, at);
+    if (beta == 1) c.line("Y[n,m] = {}", start);
+    else c.line("Y[n,m] = {} * {}", beta, start);
+  }
+  const std::string scale = alpha == 1 ? "" : fmt::format("{} * ", alpha);
+  c.line("Y[n,m] += {}{} * {}", scale, ta ? "A[k,n]" : "A[n,k]", tb ? "B[m,k]" : "B[k,m]");
+  return c.done();
 }
 
 }  // namespace

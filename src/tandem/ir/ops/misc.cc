@@ -1,5 +1,6 @@
 // ArgMax, ArgMin, Delay.
 #include "tandem/ir/ops/adjoints.h"
+#include "tandem/ir/ops/cascade.h"
 #include "tandem/ir/ops/kit.h"
 
 namespace tandem::ir {
@@ -40,17 +41,28 @@ struct IndexEval {
   }
 };
 Einsum argmax_einsum(const Graph& g, const Node& n) {
-  Shape x = shape_of(g, n.in(0));
-  std::int64_t axis = normal_axis(n.attr_int("axis", 0), static_cast<std::int64_t>(x.size()), g, n);
-  Einsum e;
-  e.ranks = {{"o", element_count(Shape(x.begin(), x.begin() + axis)), false},
-             {"i", element_count(Shape(x.begin() + axis + 1, x.end())), false}, {"k", x[axis], true}};
-  AffineIndex o{{{0, 1}}, 0}, i{{{1, 1}}, 0}, k{{{2, 1}}, 0};
-  e.inputs = {{"X", {o, k, i}}};
-  e.output = {"Y", {o, i}};
-  e.map = "copy";
-  e.reduce = "argmax";
-  return e;
+  const Shape x = shape_of(g, n.in(0));
+  const auto axis = static_cast<std::size_t>(normal_axis(n.attr_int("axis", 0), static_cast<std::int64_t>(x.size()), g, n));
+  const bool least = n.op == "ArgMin", last = n.attr_int("select_last_index", 0) != 0;
+  Cascade c(g, n);
+  std::vector<std::string> from = c.ranks(x), to = from;
+  const std::string all = at("X", from), k = from[axis];
+  if (n.attr_int("keepdims", 1)) to[axis] = "0";
+  else to.erase(to.begin() + static_cast<std::ptrdiff_t>(axis));
+  if (!least && !last) {
+    c.line("{} argmax= pair({},{{{}}})", at(c.out(), to), all, k);
+    return c.done();
+  }
+  // The first of equal ones is kept: for the last one the axis is walked backwards.
+  from[axis] = last ? fmt::format("{}-{}", x[axis] - 1, k) : k;
+  std::string values = at("X", from);
+  if (least) {
+    std::vector<std::string> plain = c.ranks(x);
+    c.line("{} = neg({})", at("Opposite", plain), at("X", plain));
+    values = at("Opposite", from);
+  }
+  c.line("{} argmax= pair({},{{{}}})", at(c.out(), to), values, from[axis]);
+  return c.done();
 }
 
 void infer_delay(InferContext& c) {

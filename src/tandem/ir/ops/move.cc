@@ -1,4 +1,6 @@
 // Operators that move elements by indices, cut and join, and those that make tensors from shapes.
+#include "tandem/ir/ops/adjoints.h"
+#include "tandem/ir/ops/cascade.h"
 #include "tandem/ir/ops/kit.h"
 
 namespace tandem::ir {
@@ -694,50 +696,205 @@ void unique_eval(Args& e) {
 }
 void sample_unique(const OpDef& op, Sample& s) { s.node(op, {s.input(s.shape(), 0, 2, DType::i32)}, {{"sorted", s.r.range(0, 1)}}, 4); }
 
+// ---- as Einsums: copies with an affine index, or one read from data -------------------------------
+using Names = std::vector<std::string>;
+std::size_t axis_in(const Graph& g, const Node& n, std::int64_t fallback, std::size_t rank) {
+  return static_cast<std::size_t>(normal_axis(n.attr_int("axis", fallback), static_cast<std::int64_t>(rank), g, n));
+}
+Einsum slice_einsum(const Graph& g, const Node& n) {
+  std::vector<std::optional<Ints>> list;
+  for (std::size_t i = 1; i < 5; ++i) {
+    list.push_back(known_ints(g, n.in(i)));
+    if (n.in(i) != kNone && !list.back()) return {};
+  }
+  if (!list[0] || !list[1]) return {};
+  Cascade c(g, n);
+  const Names to = c.ranks(shape_of(g, n.outputs[0]));
+  Names from;
+  for (const Cut& k : cuts(g, n, shape_of(g, n.in(0)), *list[0], *list[1], list[2], list[3])) from.push_back(fmt::format("{}*{}+{}", k.step, to[from.size()], k.start));
+  c.line("{} = {}", at(c.out(), to), at("X", from));
+  return c.done();
+}
+Einsum split_einsum(const Graph& g, const Node& n) {
+  const Shape x = shape_of(g, n.in(0));
+  const std::size_t a = axis_in(g, n, 0, x.size());
+  Cascade c(g, n);
+  Names ranks = c.ranks(x);
+  std::int64_t first = 0;
+  for (std::size_t i = 0; i < n.outputs.size(); ++i) {
+    const std::int64_t extent = shape_of(g, n.outputs[i])[a];
+    ranks[a] = c.rank(fmt::format("a{}", i), extent);
+    Names from = ranks;
+    from[a] += fmt::format("+{}", first);
+    c.line("{} = {}", at(c.out(i), ranks), at("X", from));
+    first += extent;
+  }
+  return c.done();
+}
+Einsum pad_einsum(const Graph& g, const Node& n) {
+  const Shape x = shape_of(g, n.in(0));
+  const auto pads = known_ints(g, n.in(1)), axes = known_ints(g, n.in(3));
+  const std::string mode = n.attr_string("mode", "constant");
+  if (!pads || (n.in(3) != kNone && !axes) || (mode != "constant" && mode != "edge")) return {};
+  const auto p = pads_of(g, n, x.size(), *pads, axes);
+  const bool constant = mode == "constant";
+  Cascade c(g, n);
+  const Names wide = c.ranks(shape_of(g, n.outputs[0]));
+  if (constant) c.line("{} = {}", at(c.out(), wide), n.in(2) == kNone ? "0" : one_or_each(c.in(2), shape_of(g, n.in(2)), ""));
+  Names from, to;
+  const Names ranks = constant ? c.ranks(x, "abcdefgh") : wide;
+  for (std::size_t d = 0; d < x.size(); ++d) {
+    from.push_back(constant ? ranks[d] : fmt::format("clamp({}-{})", ranks[d], p[d].first));
+    to.push_back(constant ? fmt::format("{}+{}", ranks[d], p[d].first) : ranks[d]);
+  }
+  c.line("{} = {}", at(c.out(), to), at("X", from));
+  return c.done();
+}
+Einsum tile_einsum(const Graph& g, const Node& n) {
+  const Shape x = shape_of(g, n.in(0)), y = shape_of(g, n.outputs[0]);
+  Cascade c(g, n);
+  const Names from = c.ranks(x);
+  Names to;
+  for (std::size_t d = 0; d < x.size(); ++d) to.push_back(fmt::format("{}*{}+{}", x[d], c.rank(fmt::format("r{}", d), x[d] ? y[d] / x[d] : 0), from[d]));
+  c.line("{} = {}", at(c.out(), to), at("X", from));
+  return c.done();
+}
+Einsum expand_einsum(const Graph& g, const Node& n) {
+  const Shape y = shape_of(g, n.outputs[0]);
+  Cascade c(g, n);
+  const Names to = c.ranks(y);
+  c.line("{} = {}", at(c.out(), to), broadcast_at("X", shape_of(g, n.in(0)), y, to));
+  return c.done();
+}
+Einsum blocks_einsum(const Graph& g, const Node& n) {
+  const bool deep = n.op == "SpaceToDepth";
+  const Shape thin = shape_of(g, deep ? n.in(0) : n.outputs[0]);  // the one with fewer channels
+  const std::int64_t b = block_of(g, n), C = thin[1];
+  Cascade c(g, n);
+  c.rank("n", thin[0]), c.rank("c", C), c.rank("h", thin[2] / b), c.rank("w", thin[3] / b), c.rank("i", b), c.rank("j", b);
+  const std::string wide = fmt::format("[n,c,{}*h+i,{}*w+j]", b, b);
+  const std::string channels = !deep && n.attr_string("mode", "DCR") == "CRD" ? fmt::format("[n,{}*c+{}*i+j,h,w]", b * b, b) : fmt::format("[n,{}*i+{}*j+c,h,w]", b * C, C);
+  c.line("Y{} = X{}", deep ? channels : wide, deep ? wide : channels);
+  return c.done();
+}
+Einsum trilu_einsum(const Graph& g, const Node& n) {
+  const auto k = known_ints(g, n.in(1));
+  if (n.in(1) != kNone && (!k || k->size() != 1)) return {};
+  const Shape x = shape_of(g, n.in(0));
+  const std::int64_t diagonal = std::clamp<std::int64_t>(k ? k->at(0) : 0, -(std::int64_t{1} << 40), std::int64_t{1} << 40);
+  Cascade c(g, n);
+  const Names all = c.ranks(x);
+  const std::string &i = all[all.size() - 2], &j = all.back();
+  c.line("{} = {} where {{{}}}", at(c.out(), all), at("X", all), n.attr_int("upper", 1) ? fmt::format("{}-{}+{}", j, i, 1 - diagonal) : fmt::format("{}-{}+{}", i, j, 1 + diagonal));
+  return c.done();
+}
+Einsum gather_elements_einsum(const Graph& g, const Node& n) {
+  const Shape x = shape_of(g, n.in(0)), i = shape_of(g, n.in(1));
+  const std::size_t a = axis_in(g, n, 0, x.size());
+  Cascade c(g, n);
+  const Names all = c.ranks(i);
+  Names from = all;
+  from[a] = fmt::format("floor({})", at("J", all));
+  c.line("{} = fromend({},{})", at("J", all), at("indices", all), x[a]);
+  c.line("{} = {}", at(c.out(), all), at("X", from));
+  return c.done();
+}
+// "=" or "+=", "mul=", ...
+std::string joined_by(const Node& n) {
+  const std::string r = n.attr_string("reduction", "none");
+  return r == "none" ? "=" : r == "add" ? "+=" : r + "=";
+}
+Einsum scatter_elements_einsum(const Graph& g, const Node& n) {
+  const Shape x = shape_of(g, n.in(0)), i = shape_of(g, n.in(1));
+  const std::size_t a = axis_in(g, n, 0, x.size());
+  Cascade c(g, n);
+  const Names all = c.ranks(x), from = c.ranks(i, "abcdefgh");
+  Names to = from;
+  to[a] = fmt::format("floor({})", at("J", from));
+  c.line("{} = {}", at(c.out(), all), at("X", all));
+  c.line("{} = fromend({},{})", at("J", from), at("indices", from), x[a]);
+  c.line("{} {} {}", at(c.out(), to), joined_by(n), at("updates", from));
+  return c.done();
+}
+// The index tuples as one index each: J0, J1, ...; what they and the `batch` axes before them leave of the data keeps its ranks.
+Names tuple_index(Cascade& c, const Shape& x, const Shape& i, std::size_t batch, Names& picks, Names& rest) {
+  const Names all = c.ranks(x);
+  picks = c.ranks(Shape(i.begin(), i.end() - 1), "abcdefgh");
+  Names from(picks.begin(), picks.begin() + static_cast<std::ptrdiff_t>(batch));
+  for (std::int64_t k = 0; k < i.back(); ++k) {
+    Names tuple = picks;
+    tuple.push_back(fmt::format("{}", k));
+    const std::string J = at(fmt::format("J{}", k), picks);
+    c.line("{} = fromend({},{})", J, at("indices", tuple), x[batch + static_cast<std::size_t>(k)]);
+    from.push_back(fmt::format("floor({})", J));
+  }
+  rest.assign(all.begin() + static_cast<std::ptrdiff_t>(batch + static_cast<std::size_t>(i.back())), all.end());
+  from.insert(from.end(), rest.begin(), rest.end());
+  return from;
+}
+Einsum gather_nd_einsum(const Graph& g, const Node& n) {
+  Cascade c(g, n);
+  Names picks, rest;
+  const Names from = tuple_index(c, shape_of(g, n.in(0)), shape_of(g, n.in(1)), static_cast<std::size_t>(n.attr_int("batch_dims", 0)), picks, rest);
+  picks.insert(picks.end(), rest.begin(), rest.end());
+  c.line("{} = {}", at(c.out(), picks), at("X", from));
+  return c.done();
+}
+Einsum scatter_nd_einsum(const Graph& g, const Node& n) {
+  const Shape x = shape_of(g, n.in(0));
+  Cascade c(g, n);
+  Names picks, rest;
+  const Names to = tuple_index(c, x, shape_of(g, n.in(1)), 0, picks, rest), all = c.ranks(x);
+  c.line("{} = {}", at(c.out(), all), at("X", all));
+  picks.insert(picks.end(), rest.begin(), rest.end());
+  c.line("{} {} {}", at(c.out(), to), joined_by(n), at("updates", picks));
+  return c.done();
+}
+
 const std::vector<PortDef> kX{{"X", "any shape"}};
 AttrDef axis_def(std::string_view fallback, std::string_view doc = "the axis") { return {"axis", AttrType::integer, fallback, doc}; }
 
 const OpDef kOps[] = {
     OpDef{.domain = "", .name = "Slice", .summary = "A part of a tensor, with steps.", .doc = "Y[i] = X[start + i * step] along each axis; starts and ends are clipped to the tensor, negative ones count from the end.",
           .source = "ONNX Slice-13", .inputs = {{"X", "any shape"}, {"starts", "integers"}, {"ends", "integers"}, {"axes", "integers; default the first ones", true}, {"steps", "integers; default 1", true}},
-          .outputs = {{"Y", "the part"}}, .infer = infer_slice, .eval = {slice_eval, nullptr}, .sample = sample_slice},
+          .outputs = {{"Y", "the part"}}, .infer = infer_slice, .eval = {slice_eval, nullptr}, .einsum = slice_einsum, .adjoint = adjoint_move, .sample = sample_slice},
     OpDef{.domain = "", .name = "Split", .summary = "Parts of a tensor along an axis.", .doc = "Parts of the sizes of `split`, or equal ones (num_outputs: the last one may be smaller).", .source = "ONNX Split-18",
           .inputs = {{"X", "any shape"}, {"split", "sizes", true}}, .outputs = {{.name = "parts", .doc = "in order", .variadic = true}},
-          .attributes = {axis_def("0", "the axis split"), {"num_outputs", AttrType::integer, "", "as many as there are outputs"}}, .infer = infer_split, .eval = {split_eval, nullptr}, .sample = sample_split},
+          .attributes = {axis_def("0", "the axis split"), {"num_outputs", AttrType::integer, "", "as many as there are outputs"}}, .infer = infer_split, .eval = {split_eval, nullptr}, .einsum = split_einsum, .adjoint = adjoint_split, .sample = sample_split},
     OpDef{.domain = "", .name = "Pad", .summary = "More elements around a tensor, or fewer.", .doc = "constant: a value; edge: the outermost element; reflect: mirrored about it; wrap: from the other end. Negative pads cut.",
           .source = "ONNX Pad-19", .inputs = {{"X", "any shape"}, {"pads", "begins, then ends"}, {"constant_value", "scalar, default 0", true}, {"axes", "integers; default all", true}},
-          .outputs = {{"Y", "padded"}}, .attributes = {{"mode", AttrType::string, "constant", "constant, edge, reflect or wrap"}}, .infer = infer_pad, .eval = {pad_eval, nullptr}, .sample = sample_pad},
+          .outputs = {{"Y", "padded"}}, .attributes = {{"mode", AttrType::string, "constant", "constant, edge, reflect or wrap"}}, .infer = infer_pad, .eval = {pad_eval, nullptr}, .einsum = pad_einsum, .adjoint = adjoint_move, .sample = sample_pad},
     OpDef{.domain = "", .name = "Tile", .summary = "Repeats a tensor.", .doc = "Y[i] = X[i mod n] along each axis.", .source = "ONNX Tile-13", .inputs = {{"X", "any shape"}, {"repeats", "one per axis"}},
-          .outputs = {{"Y", "extents times repeats"}}, .infer = infer_tile, .eval = {tile_eval, nullptr}, .sample = sample_tile},
+          .outputs = {{"Y", "extents times repeats"}}, .infer = infer_tile, .eval = {tile_eval, nullptr}, .einsum = tile_einsum, .adjoint = adjoint_move, .sample = sample_tile},
     OpDef{.domain = "", .name = "Expand", .summary = "Broadcasts a tensor to a shape.", .doc = "Y = X broadcast together with `shape`.", .source = "ONNX Expand-13", .inputs = {{"X", "any shape"}, {"shape", "integers"}},
-          .outputs = {{"Y", "broadcast shape"}}, .infer = infer_expand, .eval = {expand_eval, nullptr}, .sample = sample_expand},
+          .outputs = {{"Y", "broadcast shape"}}, .infer = infer_expand, .eval = {expand_eval, nullptr}, .einsum = expand_einsum, .adjoint = adjoint_move, .sample = sample_expand},
     OpDef{.domain = "", .name = "DepthToSpace", .summary = "Channels become blocks of pixels.", .doc = "Y[n,c,h*b+i,w*b+j] = X[n,(i*b+j)*C+c,h,w] (DCR) or X[n,c*b*b+i*b+j,h,w] (CRD).", .source = "ONNX DepthToSpace-13",
           .inputs = {{"X", "[batch, channels, height, width]"}}, .outputs = {{"Y", "[batch, channels/b^2, height*b, width*b]"}},
-          .attributes = {{"blocksize", AttrType::integer, "required", "b"}, {"mode", AttrType::string, "DCR", "DCR or CRD"}}, .infer = infer_blocks, .eval = {blocks_eval, nullptr}, .sample = sample_blocks},
+          .attributes = {{"blocksize", AttrType::integer, "required", "b"}, {"mode", AttrType::string, "DCR", "DCR or CRD"}}, .infer = infer_blocks, .eval = {blocks_eval, nullptr}, .einsum = blocks_einsum, .adjoint = adjoint_move, .sample = sample_blocks},
     OpDef{.domain = "", .name = "SpaceToDepth", .summary = "Blocks of pixels become channels.", .doc = "Y[n,(i*b+j)*C+c,h,w] = X[n,c,h*b+i,w*b+j].", .source = "ONNX SpaceToDepth-13",
           .inputs = {{"X", "[batch, channels, height, width]"}}, .outputs = {{"Y", "[batch, channels*b^2, height/b, width/b]"}}, .attributes = {{"blocksize", AttrType::integer, "required", "b"}},
-          .infer = infer_blocks, .eval = {blocks_eval, nullptr}, .sample = sample_blocks},
+          .infer = infer_blocks, .eval = {blocks_eval, nullptr}, .einsum = blocks_einsum, .adjoint = adjoint_move, .sample = sample_blocks},
     OpDef{.domain = "", .name = "ReverseSequence", .summary = "Reverses the first elements of each sequence.", .doc = "Along time_axis, the first lengths[b] elements of sequence b are reversed.", .source = "ONNX ReverseSequence-10",
           .inputs = {{"X", "rank 2 or more"}, {"lengths", "one per sequence"}}, .outputs = {{"Y", "shape of X"}},
-          .attributes = {{"batch_axis", AttrType::integer, "1", "the axis of sequences"}, {"time_axis", AttrType::integer, "0", "the axis of time"}}, .infer = infer_matrices, .eval = {reverse_eval, nullptr}, .sample = sample_reverse},
+          .attributes = {{"batch_axis", AttrType::integer, "1", "the axis of sequences"}, {"time_axis", AttrType::integer, "0", "the axis of time"}}, .infer = infer_matrices, .eval = {reverse_eval, nullptr}, .adjoint = adjoint_move, .sample = sample_reverse},
     OpDef{.domain = "", .name = "Trilu", .summary = "A triangle of each matrix, zeros elsewhere.", .doc = "upper: elements with column - row >= k are kept; lower: <= k.", .source = "ONNX Trilu-14",
           .inputs = {{"X", "matrices"}, {"k", "a diagonal, default 0", true}}, .outputs = {{"Y", "shape of X"}}, .attributes = {{"upper", AttrType::integer, "1", "0: the lower triangle"}},
-          .infer = infer_matrices, .eval = {trilu_eval, nullptr}, .sample = sample_trilu},
+          .infer = infer_matrices, .eval = {trilu_eval, nullptr}, .einsum = trilu_einsum, .adjoint = adjoint_move, .sample = sample_trilu},
     OpDef{.domain = "", .name = "GatherElements", .summary = "Picks one element per index.", .doc = "Y[i][j][k] = X[indices[i][j][k]][j][k] for axis 0.", .source = "ONNX GatherElements-13",
           .inputs = {{"X", "any shape"}, {"indices", "integers of the rank of X"}}, .outputs = {{"Y", "shape of indices"}}, .attributes = {axis_def("0")}, .infer = infer_gather_elements,
-          .eval = {gather_elements_eval, nullptr}, .sample = sample_elements},
+          .eval = {gather_elements_eval, nullptr}, .einsum = gather_elements_einsum, .adjoint = adjoint_move, .sample = sample_elements},
     OpDef{.domain = "", .name = "GatherND", .summary = "Picks slices by index tuples.", .doc = "Y[i] = X[indices[i, 0], indices[i, 1], ...].", .source = "ONNX GatherND-13",
           .inputs = {{"X", "any shape"}, {"indices", "tuples along the last axis"}}, .outputs = {{"Y", "one slice per tuple"}}, .attributes = {{"batch_dims", AttrType::integer, "0", "leading axes shared by both"}},
-          .infer = infer_gather_nd, .eval = {gather_nd_eval, nullptr}, .sample = sample_nd},
+          .infer = infer_gather_nd, .eval = {gather_nd_eval, nullptr}, .einsum = gather_nd_einsum, .adjoint = adjoint_move, .sample = sample_nd},
     OpDef{.domain = "", .name = "ScatterElements", .summary = "Writes one element per index.", .doc = "Y = X, then Y[indices[i][j]][j] = updates[i][j] for axis 0, joined as `reduction` says.", .source = "ONNX ScatterElements-18",
           .inputs = {{"X", "any shape"}, {"indices", "integers of the rank of X"}, {"updates", "shape of indices"}}, .outputs = {{"Y", "shape of X"}},
-          .attributes = {axis_def("0"), {"reduction", AttrType::string, "none", "none, add, mul, max or min"}}, .infer = infer_scatter_elements, .eval = {scatter_elements_eval, nullptr}, .sample = sample_elements},
+          .attributes = {axis_def("0"), {"reduction", AttrType::string, "none", "none, add, mul, max or min"}}, .infer = infer_scatter_elements, .eval = {scatter_elements_eval, nullptr}, .einsum = scatter_elements_einsum, .adjoint = adjoint_scatter, .sample = sample_elements},
     OpDef{.domain = "", .name = "Scatter", .summary = "ScatterElements under its older name.", .doc = "Y = X, then Y[indices[i][j]][j] = updates[i][j] for axis 0.", .source = "ONNX Scatter-9",
           .inputs = {{"X", "any shape"}, {"indices", "integers of the rank of X"}, {"updates", "shape of indices"}}, .outputs = {{"Y", "shape of X"}}, .attributes = {axis_def("0")}, .infer = infer_scatter_elements,
-          .eval = {scatter_elements_eval, nullptr}, .sample = sample_elements},
+          .eval = {scatter_elements_eval, nullptr}, .einsum = scatter_elements_einsum, .adjoint = adjoint_scatter, .sample = sample_elements},
     OpDef{.domain = "", .name = "ScatterND", .summary = "Writes slices by index tuples.", .doc = "Y = X, then Y[indices[i, 0], ...] = updates[i], joined as `reduction` says.", .source = "ONNX ScatterND-18",
           .inputs = {{"X", "any shape"}, {"indices", "tuples along the last axis"}, {"updates", "one slice per tuple"}}, .outputs = {{"Y", "shape of X"}},
-          .attributes = {{"reduction", AttrType::string, "none", "none, add, mul, max or min"}}, .infer = infer_scatter_nd, .eval = {scatter_nd_eval, nullptr}, .sample = sample_nd},
+          .attributes = {{"reduction", AttrType::string, "none", "none, add, mul, max or min"}}, .infer = infer_scatter_nd, .eval = {scatter_nd_eval, nullptr}, .einsum = scatter_nd_einsum, .adjoint = adjoint_scatter, .sample = sample_nd},
     OpDef{.domain = "", .name = "ConstantOfShape", .summary = "One value in a given shape.", .doc = "Y = value everywhere.", .source = "ONNX ConstantOfShape-20", .inputs = {{"shape", "integers"}}, .outputs = {{"Y", "the shape"}},
           .attributes = {{"value", AttrType::tensor, "0", "one element"}}, .infer = infer_constant_of_shape, .eval = {constant_of_shape_eval, nullptr}, .sample = sample_constant_of_shape},
     OpDef{.domain = "", .name = "Size", .summary = "The number of elements.", .doc = "Y = the product of the extents of X.", .source = "ONNX Size-19", .inputs = kX, .outputs = {{"Y", "i64 scalar"}},
@@ -752,7 +909,7 @@ const OpDef kOps[] = {
     OpDef{.domain = "", .name = "NonZero", .summary = "Where a tensor is not zero.", .doc = "Y[d, k] = index along axis d of the k-th element that is not 0.", .source = "ONNX NonZero-13", .inputs = kX,
           .outputs = {{"Y", "[rank, as many as there are]"}}, .infer = infer_nonzero, .eval = {nonzero_eval, nullptr}, .sample = sample_nonzero},
     OpDef{.domain = "", .name = "Compress", .summary = "The slices a condition chooses.", .doc = "Slices along `axis` (default: of the flat tensor) where the condition holds.", .source = "ONNX Compress-11",
-          .inputs = {{"X", "any shape"}, {"condition", "booleans"}}, .outputs = {{"Y", "what was chosen"}}, .attributes = {axis_def("", "default: the tensor is flat")}, .infer = infer_compress, .eval = {compress_eval, nullptr}, .sample = sample_compress},
+          .inputs = {{"X", "any shape"}, {"condition", "booleans"}}, .outputs = {{"Y", "what was chosen"}}, .attributes = {axis_def("", "default: the tensor is flat")}, .infer = infer_compress, .eval = {compress_eval, nullptr}, .adjoint = adjoint_move, .sample = sample_compress},
     OpDef{.domain = "", .name = "Unique", .summary = "Different elements, or slices along an axis.", .doc = "Each once, sorted or in the order they come; where each came first, which one each was, and how often.", .source = "ONNX Unique-11",
           .inputs = kX, .outputs = {{"Y", "the different ones"}, {"indices", "i64: where each came first", true}, {"inverse", "i64: which one each element is", true}, {"counts", "i64: how often", true}},
           .attributes = {axis_def("", "default: the tensor is flat"), {"sorted", AttrType::integer, "1", "0: in the order they come"}}, .infer = infer_unique, .eval = {unique_eval, nullptr}, .sample = sample_unique},

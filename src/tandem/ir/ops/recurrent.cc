@@ -1,4 +1,5 @@
 // RNN, GRU and LSTM over whole sequences.
+#include "tandem/ir/ops/cascade.h"
 #include "tandem/ir/ops/kit.h"
 
 namespace tandem::ir {
@@ -179,6 +180,111 @@ void recurrent_eval(Args& e) {
   if (e.out.size() > 1) e.out[1] = std::move(last);
   if (e.out.size() > 2) e.out[2] = std::move(last_cell);
 }
+// H[t+1] from H[t], one statement after the other within a step; H[0] is the initial state.
+Einsum recurrent_einsum(const Graph& g, const Node& n) {
+  const Shape x = shape_of(g, n.in(0)), w = shape_of(g, n.in(1)), r = shape_of(g, n.in(2));
+  const bool lstm = n.op == "LSTM", gru = n.op == "GRU", batch_first = n.attr_int("layout", 0) != 0, after = n.attr_int("linear_before_reset", 0) != 0, lengths = n.in(4) != kNone;
+  const std::int64_t G = gates_of(n), S = x[batch_first ? 1 : 0], H = r[2], D = w[0];
+  const std::vector<Activation> f = activations_of(n, D);
+  const std::size_t per = f.size() / static_cast<std::size_t>(D);
+  Cascade c(g, n);
+  c.rank("t", S), c.rank("b", x[batch_first ? 0 : 1]), c.rank("h", H), c.rank("i", x[2]), c.rank("k", H);
+  const std::string length = lengths ? "floor(sequence_lens[b])" : fmt::format("{}", S), guard = lengths ? " where {floor(sequence_lens[b])-t}" : "";
+  for (std::int64_t d = 0; d < D; ++d) {
+    const bool backwards = n.attr_string("direction", "forward") == "reverse" || d == 1;
+    const std::string time = backwards ? length + "-1-t" : "t", input = batch_first ? fmt::format("X[b,{},i]", time) : fmt::format("X[{},b,i]", time);
+    const auto named = [&](std::string_view s) { return D > 1 ? fmt::format("{}{}", s, d) : std::string(s); };
+    const auto step = [&](std::string_view s) { return named(s) + "[t,b,h]"; };
+    const std::string before = named("H") + "[t,b,h]", now = named("H") + "[t+1,b,h]", cell = named("C") + "[t,b,h]", cell_now = named("C") + "[t+1,b,h]";
+    const auto line = [&](const std::string& to, const std::string& from, const char* how = "=") { c.line("for t: {} {} {}{}", to, how, from, guard); };
+    const auto activated = [&](const std::string& to, std::string from, std::size_t which, bool clipped = true) {
+      if (clipped && n.has_attr("clip")) {
+        const double bound = n.attr_float("clip", 0);
+        line(to, fmt::format("clip({},{},{})", from, -bound, bound));
+        from = to;
+      }
+      const Activation& a = f[static_cast<std::size_t>(d) * per + which];
+      std::string name = a.name, more;
+      for (char& ch : name) ch = static_cast<char>(std::tolower(static_cast<unsigned char>(ch)));
+      if (a.alpha) more += fmt::format(",{}", *a.alpha);
+      if (a.beta) more += fmt::format(",{}", *a.beta);
+      line(to, fmt::format("{}({}{})", name, from, more));
+    };
+    const auto row = [&](std::int64_t gate) { return fmt::format("{},h+{}", d, gate * H); };
+    const auto bias = [&](std::int64_t which, std::int64_t gate) { return fmt::format("B[{},h+{}]", d, (which * G + gate) * H); };
+    // `to` = W X (+ R state) + biases + more.
+    const auto gate = [&](const char* to, std::int64_t k, const std::string& more = "", const std::string& state = "") {
+      const std::string sum = step(fmt::format("sum_{}", to));
+      line(sum, fmt::format("W[{},i] * {}", row(k), input), "+=");
+      line(sum, fmt::format("R[{},k] * {}[t,b,k]", row(k), state.empty() ? named("H") : state), "+=");
+      std::string all = sum;
+      if (n.in(3) != kNone) all += fmt::format(" + {} + {}", bias(0, k), bias(1, k));
+      line(step(to), all + more);
+    };
+    const auto peephole = [&](const char* to, std::int64_t k, const std::string& of) -> std::string {
+      if (!lstm || n.in(7) == kNone) return "";
+      const std::string p = step(fmt::format("peep_{}", to));
+      line(p, fmt::format("P[{},h+{}] * {}", d, k * H, of));
+      return " + " + p;
+    };
+    const auto first = [&](const std::string& name, std::size_t port) {
+      const std::string given = batch_first ? fmt::format("{}[b,{},h]", c.in(port), d) : fmt::format("{}[{},b,h]", c.in(port), d);
+      c.line("{}[0,b,h] = {}", name, n.in(port) == kNone ? "0" : given);
+    };
+    first(named("H"), 5);
+    if (lstm) {
+      first(named("C"), 6);
+      gate("i", 0, peephole("i", 0, cell));
+      activated(step("i"), step("i"), 0);
+      if (n.attr_int("input_forget", 0)) {
+        line(step("f"), "1 - " + step("i"));
+      } else {
+        gate("f", 2, peephole("f", 2, cell));
+        activated(step("f"), step("f"), 0);
+      }
+      gate("c", 3);
+      activated(step("c"), step("c"), 1);
+      line(step("keep"), fmt::format("{} * {}", step("f"), cell));
+      line(step("add"), fmt::format("{} * {}", step("i"), step("c")));
+      line(cell_now, fmt::format("{} + {}", step("keep"), step("add")));
+      gate("o", 1, peephole("o", 1, cell_now));
+      activated(step("o"), step("o"), 0);
+      activated(step("shown"), cell_now, 2, false);
+      line(now, fmt::format("{} * {}", step("o"), step("shown")));
+    } else if (gru) {
+      gate("z", 0);
+      activated(step("z"), step("z"), 0);
+      gate("r", 1);
+      activated(step("r"), step("r"), 0);
+      if (after) {
+        line(step("by_state"), fmt::format("R[{},k] * {}[t,b,k]", row(2), named("H")), "+=");
+        line(step("by_input"), fmt::format("W[{},i] * {}", row(2), input), "+=");
+        std::string state = step("by_state"), in = step("by_input");
+        if (n.in(3) != kNone) {
+          line(step("biased"), fmt::format("{} + {}", state, bias(1, 2)));
+          state = step("biased"), in += " + " + bias(0, 2);
+        }
+        line(step("damped"), fmt::format("{} * {}", step("r"), state));
+        line(step("c"), fmt::format("{} + {}", in, step("damped")));
+      } else {
+        line(step("damped"), fmt::format("{} * {}", step("r"), before));
+        gate("c", 2, "", named("damped"));
+      }
+      activated(step("c"), step("c"), 1);
+      line(step("rest"), "1 - " + step("z"));
+      line(step("new"), fmt::format("{} * {}", step("rest"), step("c")));
+      line(step("keep"), fmt::format("{} * {}", step("z"), before));
+      line(now, fmt::format("{} + {}", step("new"), step("keep")));
+    } else {
+      gate("a", 0);
+      activated(now, step("a"), 0);
+    }
+    if (n.outputs[0] != kNone) line(batch_first ? fmt::format("Y[b,{},{},h]", time, d) : fmt::format("Y[{},{},b,h]", time, d), now);
+    for (std::size_t o = 1; o < n.outputs.size(); ++o)
+      if (n.outputs[o] != kNone) c.line("{}[{},h] = {}[{},b,h]", c.out(o), batch_first ? fmt::format("b,{}", d) : fmt::format("{},b", d), named(o == 1 ? "H" : "C"), length);
+  }
+  return c.done();
+}
 void sample_recurrent(const OpDef& op, Sample& s) {
   static const char* ways[] = {"forward", "reverse", "bidirectional"};
   const std::string way = ways[s.r.range(0, 2)];
@@ -209,13 +315,13 @@ std::vector<AttrDef> attributes(std::vector<AttrDef> more) {
 const PortDef kY{"Y", "[seq, directions, batch, hidden]", true}, kLast{"Y_h", "[directions, batch, hidden]: after the last step", true}, kCell{"Y_c", "as Y_h", true};
 const OpDef kOps[] = {
     OpDef{.domain = "", .name = "RNN", .summary = "Simple recurrent layer.", .doc = "H = f(W X + R H + b_W + b_R).", .source = "ONNX RNN-14", .inputs = inputs("[directions, 2 * hidden]", false), .outputs = {kY, kLast},
-          .attributes = attributes({}), .infer = infer_recurrent, .eval = {recurrent_eval, nullptr}, .sample = sample_recurrent},
+          .attributes = attributes({}), .infer = infer_recurrent, .eval = {recurrent_eval, nullptr}, .einsum = recurrent_einsum, .sample = sample_recurrent},
     OpDef{.domain = "", .name = "GRU", .summary = "Gated recurrent unit.", .doc = "z, r = f(W X + R H + b); c = g(W X + R (r * H) + b), or with linear_before_reset g(W X + b_W + r * (R H + b_R)); H = (1 - z) * c + z * H. Gates in the order z, r, h.",
           .source = "ONNX GRU-14", .inputs = inputs("[directions, 6 * hidden]", false), .outputs = {kY, kLast}, .attributes = attributes({{"linear_before_reset", AttrType::integer, "0", "1: the reset comes after R"}}),
-          .infer = infer_recurrent, .eval = {recurrent_eval, nullptr}, .sample = sample_recurrent},
+          .infer = infer_recurrent, .eval = {recurrent_eval, nullptr}, .einsum = recurrent_einsum, .sample = sample_recurrent},
     OpDef{.domain = "", .name = "LSTM", .summary = "Long short-term memory.", .doc = "i, f, o = s(W X + R H + P * C + b); c = g(W X + R H + b); C = f * C + i * c; H = o * h(C). Gates in the order i, o, f, c.", .source = "ONNX LSTM-14",
           .inputs = inputs("[directions, 8 * hidden]", true), .outputs = {kY, kLast, kCell}, .attributes = attributes({{"input_forget", AttrType::integer, "0", "1: f = 1 - i"}}),
-          .infer = infer_recurrent, .eval = {recurrent_eval, nullptr}, .sample = sample_recurrent},
+          .infer = infer_recurrent, .eval = {recurrent_eval, nullptr}, .einsum = recurrent_einsum, .sample = sample_recurrent},
 };
 
 }  // namespace

@@ -1,4 +1,6 @@
 // Reductions over axes, running sums, the largest k.
+#include "tandem/ir/ops/adjoints.h"
+#include "tandem/ir/ops/cascade.h"
 #include "tandem/ir/ops/kit.h"
 
 namespace tandem::ir {
@@ -132,6 +134,63 @@ void top_eval(EvalArgs<double>& e) {
   if (e.out.size() > 1) e.out[1] = std::move(index);
 }
 
+// Of a reduction whose axes are known.
+Einsum reduce_einsum(const Graph& g, const Node& n) {
+  const Shape x = shape_of(g, n.in(0));
+  const auto input = known_ints(g, n.in(1));
+  if (n.in(1) != kNone && !input) return {};
+  struct Here {
+    const Graph& graph;
+    const Node& node;
+  };
+  const std::vector<bool> over = *reduced(Here{g, n}, x.size(), input);
+  const bool keep_axes = n.attr_int("keepdims", 1) != 0;
+  Cascade c(g, n);
+  const std::vector<std::string> from = c.ranks(x);
+  std::vector<std::string> to;
+  std::int64_t count = 1;
+  for (std::size_t d = 0; d < x.size(); ++d) {
+    if (over[d]) count *= x[d];
+    if (!over[d]) to.push_back(from[d]);
+    else if (keep_axes) to.push_back("0");
+  }
+  const std::string X = at("X", from), Y = at("Y", to), S = at("S", to), op = n.op.substr(6);
+  if (op == "Sum") c.line("{} += {}", Y, X);
+  else if (op == "Prod") c.line("{} mul= {}", Y, X);
+  else if (op == "Max") c.line("{} max= {}", Y, X);
+  else if (op == "Min") c.line("{} min= {}", Y, X);
+  else if (op == "L1") c.line("{} += abs({})", Y, X);
+  else if (op == "SumSquare") c.line("{} += {} * {}", Y, X, X);
+  else if (op == "Mean") c.line("{} += {}", S, X), c.line("{} = {} / {}", Y, S, count);
+  else if (op == "LogSum") c.line("{} += {}", S, X), c.line("{} = log({})", Y, S);
+  else if (op == "L2") c.line("{} += {} * {}", S, X, X), c.line("{} = sqrt({})", Y, S);
+  else {
+    const std::string M = at("M", to), L = at("L", to), D = at("D", from), E = at("E", from);
+    c.line("{} max= {}", M, X);
+    c.line("{} = {} - {}", D, X, M);
+    c.line("{} = exp({})", E, D);
+    c.line("{} += {}", S, E);
+    c.line("{} = log({})", L, S);
+    c.line("{} = {} + {}", Y, M, L);
+  }
+  return c.done();
+}
+Einsum cumsum_einsum(const Graph& g, const Node& n) {
+  const Shape x = shape_of(g, n.in(0));
+  const auto axis = known_ints(g, n.in(1));
+  if (!axis || axis->size() != 1 || x.empty()) return {};
+  const auto a = static_cast<std::size_t>(normal_axis(axis->at(0), static_cast<std::int64_t>(x.size()), g, n));
+  Cascade c(g, n);
+  std::vector<std::string> before = c.ranks(x), after = before, first = before, here = before;
+  const std::string k = before[a];
+  first[a] = "0", after[a] = k + "+1";
+  if (n.attr_int("reverse", 0)) here[a] = fmt::format("{}-{}", x[a] - 1, k);
+  c.line("{} = 0", at("S", first));
+  c.line("for {}: {} = {} + {}", k, at("S", after), at("S", before), at("X", here));
+  c.line("{} = {}", at("Y", here), at("S", n.attr_int("exclusive", 0) ? before : after));
+  return c.done();
+}
+
 void sample_reduce(const OpDef& op, Sample& s) {
   const Shape x = s.shape();
   std::map<std::string, Attribute> attrs{{"keepdims", s.r.range(0, 1)}};
@@ -164,7 +223,7 @@ void sample_top(const OpDef& op, Sample& s) {
     .inputs = {{"X", "any shape"}, {"axes", "i64 vector; default every axis", true}}, .outputs = {{"Y", "axes dropped or of extent 1"}},                   \
     .attributes = {{"axes", AttrType::integers, "every axis", "the axes reduced, where they are no input"}, {"keepdims", AttrType::integer, "1", "1: keep the axes with extent 1"}, \
                    {"noop_with_empty_axes", AttrType::integer, "0", "1: no axes reduce nothing"}},                                                        \
-    .infer = infer_reduce, .eval = {reduce_eval<&r>, nullptr}, .sample = sample_reduce                                                                    \
+    .infer = infer_reduce, .eval = {reduce_eval<&r>, nullptr}, .einsum = reduce_einsum, .adjoint = adjoint_reduce, .sample = sample_reduce                                                                    \
   }
 const OpDef kOps[] = {
     REDUCE("ReduceSum", "Sum over axes.", "Y = sum X.", "ONNX ReduceSum-13", kSumR),
@@ -180,12 +239,12 @@ const OpDef kOps[] = {
     OpDef{.domain = "", .name = "CumSum", .summary = "Running sum along an axis.", .doc = "Y[k] = sum over j <= k of X[j]; exclusive = 1: j < k; reverse = 1: from the end.",
           .source = "ONNX CumSum-14", .inputs = {{"X", "any shape"}, {"axis", "an integer"}}, .outputs = {{"Y", "shape of X"}},
           .attributes = {{"exclusive", AttrType::integer, "0", "1: without the element itself"}, {"reverse", AttrType::integer, "0", "1: from the end"}},
-          .infer = infer_first, .eval = {cumsum_eval, nullptr}, .sample = sample_cumsum},
+          .infer = infer_first, .eval = {cumsum_eval, nullptr}, .einsum = cumsum_einsum, .adjoint = adjoint_cumsum, .sample = sample_cumsum},
     OpDef{.domain = "", .name = "TopK", .summary = "The k largest (or smallest) elements along an axis, and their indices.",
           .doc = "Sorted; of equal elements the one of the lower index comes first.", .source = "ONNX TopK-11",
           .inputs = {{"X", "any shape"}, {"K", "one integer"}}, .outputs = {{"Values", "k along the axis"}, {"Indices", "i64, as Values", true}},
           .attributes = {{"axis", AttrType::integer, "-1", "the axis sorted"}, {"largest", AttrType::integer, "1", "0: the smallest"}, {"sorted", AttrType::integer, "1", "always sorted"}},
-          .infer = infer_top, .eval = {top_eval, nullptr}, .sample = sample_top},
+          .infer = infer_top, .eval = {top_eval, nullptr}, .adjoint = adjoint_topk, .sample = sample_top},
 };
 #undef REDUCE
 

@@ -1,7 +1,7 @@
 // Operators that only move elements, and those on shapes: Flatten, Reshape, Squeeze, Unsqueeze, Shape,
 // Gather, Transpose, Concat.
 #include "tandem/ir/ops/adjoints.h"
-#include "tandem/ir/ops/common.h"
+#include "tandem/ir/ops/cascade.h"
 
 namespace tandem::ir {
 namespace {
@@ -293,15 +293,53 @@ struct ConcatEval {
   }
 };
 
-Einsum move_einsum(const Graph& g, const Node& n) {
-  Einsum e;
-  e.ranks = {{"i", element_count(shape_of(g, n.outputs[0])), false}};
-  for (std::size_t i = 0; i < n.inputs.size(); ++i)
-    if (n.inputs[i] != kNone && !g.constant(n.inputs[i])) e.inputs.push_back({"X" + (i ? std::to_string(i) : std::string()), {{{{0, 1}}, 0}}});
-  e.output = {"Y", {{{{0, 1}}, 0}}};
-  e.map = "copy";
-  e.reduce = "none";
-  return e;
+Einsum reshape_einsum(const Graph& g, const Node& n) {  // both in row-major order
+  Cascade c(g, n);
+  c.rank("i", element_count(shape_of(g, n.outputs[0])));
+  c.line("{}[i] = {}[i]", c.out(), c.in(0));
+  return c.done();
+}
+Einsum gather_einsum(const Graph& g, const Node& n) {
+  const Shape x = shape_of(g, n.in(0)), i = shape_of(g, n.in(1));
+  const auto axis = static_cast<std::size_t>(normal_axis(n.attr_int("axis", 0), static_cast<std::int64_t>(x.size()), g, n));
+  Cascade c(g, n);
+  std::vector<std::string> from = c.ranks(x);
+  const std::vector<std::string> picks = c.ranks(i, "xyzuvw");
+  std::vector<std::string> to(from.begin(), from.begin() + static_cast<std::ptrdiff_t>(axis));
+  to.insert(to.end(), picks.begin(), picks.end());
+  to.insert(to.end(), from.begin() + static_cast<std::ptrdiff_t>(axis) + 1, from.end());
+  from[axis] = fmt::format("floor({})", at("J", picks));
+  c.line("{} = fromend({},{})", at("J", picks), at(c.in(1), picks), x[axis]);
+  c.line("{} = {}", at(c.out(), to), at(c.in(0), from));
+  return c.done();
+}
+Einsum transpose_einsum(const Graph& g, const Node& n) {
+  const Shape x = shape_of(g, n.in(0));
+  std::vector<std::int64_t> perm = n.attr_ints("perm", {});
+  if (perm.empty())
+    for (std::size_t i = x.size(); i-- > 0;) perm.push_back(static_cast<std::int64_t>(i));
+  Cascade c(g, n);
+  const std::vector<std::string> from = c.ranks(x);
+  std::vector<std::string> to;
+  for (std::int64_t i : perm) to.push_back(from.at(static_cast<std::size_t>(i)));
+  c.line("{} = {}", at(c.out(), to), at(c.in(0), from));
+  return c.done();
+}
+Einsum concat_einsum(const Graph& g, const Node& n) {
+  const Shape y = shape_of(g, n.outputs[0]);
+  const auto axis = static_cast<std::size_t>(normal_axis(n.attr_int("axis", 0), static_cast<std::int64_t>(y.size()), g, n));
+  Cascade c(g, n);
+  std::vector<std::string> ranks = c.ranks(y);
+  std::int64_t first = 0;
+  for (std::size_t i = 0; i < n.inputs.size(); ++i) {
+    const std::int64_t extent = shape_of(g, n.inputs[i])[axis];
+    ranks[axis] = c.rank(fmt::format("a{}", i), extent);
+    std::vector<std::string> to = ranks;
+    to[axis] += fmt::format("+{}", first);
+    c.line("{} = {}", at(c.out(), to), at(c.in(i), ranks));
+    first += extent;
+  }
+  return c.done();
 }
 
 }  // namespace
@@ -309,34 +347,34 @@ Einsum move_einsum(const Graph& g, const Node& n) {
 const OpDef kFlatten{.domain = "", .name = "Flatten", .summary = "Reshape to a matrix.", .doc = "Extents before `axis` and from it on are multiplied.",
                      .source = "ONNX Flatten-13", .inputs = {{"X", "any shape"}}, .outputs = {{"Y", "matrix"}},
                      .attributes = {{"axis", AttrType::integer, "1", "first axis of the columns"}}, .closure = Closure::move,
-                     .infer = infer_flatten, .eval = both<ReshapeEval>(), .einsum = move_einsum, .adjoint = adjoint_reshape_like};
+                     .infer = infer_flatten, .eval = both<ReshapeEval>(), .einsum = reshape_einsum, .adjoint = adjoint_reshape_like};
 const OpDef kReshape{.domain = "", .name = "Reshape", .summary = "The same elements in another shape.",
                      .doc = "0 copies the input's extent, one -1 is computed from the rest.", .source = "ONNX Reshape-14",
                      .inputs = {{"X", "any shape"}, {"shape", "i64 vector, constant at compile time"}}, .outputs = {{"Y", "shape"}},
                      .attributes = {{"allowzero", AttrType::integer, "0", "1: a 0 in shape means an empty extent"}}, .closure = Closure::move,
-                     .infer = infer_reshape, .eval = both<ReshapeEval>(), .einsum = move_einsum, .adjoint = adjoint_reshape_like};
+                     .infer = infer_reshape, .eval = both<ReshapeEval>(), .einsum = reshape_einsum, .adjoint = adjoint_reshape_like};
 const OpDef kSqueeze{.domain = "", .name = "Squeeze", .summary = "Drops extents of 1.", .doc = "Drops `axes`, or every extent of 1.", .source = "ONNX Squeeze-13",
                      .inputs = {{"X", "any shape"}, {"axes", "i64 vector, constant", true}}, .outputs = {{"Y", "fewer axes"}},
-                     .closure = Closure::move, .infer = infer_squeeze, .eval = both<ReshapeEval>(), .einsum = move_einsum, .adjoint = adjoint_reshape_like};
+                     .closure = Closure::move, .infer = infer_squeeze, .eval = both<ReshapeEval>(), .einsum = reshape_einsum, .adjoint = adjoint_reshape_like};
 const OpDef kUnsqueeze{.domain = "", .name = "Unsqueeze", .summary = "Inserts extents of 1.", .doc = "`axes` are positions in the output.", .source = "ONNX Unsqueeze-13",
                        .inputs = {{"X", "any shape"}, {"axes", "i64 vector, constant"}}, .outputs = {{"Y", "more axes"}},
-                       .closure = Closure::move, .infer = infer_unsqueeze, .eval = both<ReshapeEval>(), .einsum = move_einsum, .adjoint = adjoint_reshape_like};
+                       .closure = Closure::move, .infer = infer_unsqueeze, .eval = both<ReshapeEval>(), .einsum = reshape_einsum, .adjoint = adjoint_reshape_like};
 const OpDef kShape{.domain = "", .name = "Shape", .summary = "The extents of a tensor; folded once they are known.", .doc = "Y = extents [start, end) of X.", .source = "ONNX Shape-15",
                    .inputs = {{"X", "any shape"}}, .outputs = {{"Y", "i64 vector"}},
                    .attributes = {{"start", AttrType::integer, "0", "first axis"}, {"end", AttrType::integer, "rank", "one past the last axis"}},
-                   .closure = Closure::constant, .infer = infer_shape_op, .eval = both<ShapeEval>(), .einsum = move_einsum};
+                   .closure = Closure::constant, .infer = infer_shape_op, .eval = both<ShapeEval>()};
 const OpDef kGather{.domain = "", .name = "Gather", .summary = "Picks slices along an axis.", .doc = "Y[..., i, ...] = X[..., indices[i], ...]; negative indices count from the end.",
                     .source = "ONNX Gather-13", .inputs = {{"X", "any shape"}, {"indices", "integers, constant in exact graphs"}},
                     .outputs = {{"Y", "axis replaced by the shape of indices"}},
                     .attributes = {{"axis", AttrType::integer, "0", "the axis picked along"}}, .closure = Closure::move,
-                    .infer = infer_gather, .eval = both<GatherEval>(), .einsum = move_einsum, .adjoint = adjoint_gather};
+                    .infer = infer_gather, .eval = both<GatherEval>(), .einsum = gather_einsum, .adjoint = adjoint_gather};
 const OpDef kTranspose{.domain = "", .name = "Transpose", .summary = "Permutes axes.", .doc = "Axis i of Y is axis perm[i] of X; default reverses.", .source = "ONNX Transpose-13",
                        .inputs = {{"X", "any shape"}}, .outputs = {{"Y", "permuted"}},
                        .attributes = {{"perm", AttrType::integers, "reversed", "a permutation of the axes"}}, .closure = Closure::move,
-                       .infer = infer_transpose, .eval = both<TransposeEval>(), .einsum = move_einsum, .adjoint = adjoint_transpose};
+                       .infer = infer_transpose, .eval = both<TransposeEval>(), .einsum = transpose_einsum, .adjoint = adjoint_transpose};
 const OpDef kConcat{.domain = "", .name = "Concat", .summary = "Joins tensors along an axis.", .doc = "Inputs follow each other along `axis`.", .source = "ONNX Concat-13",
                     .inputs = {{.name = "inputs", .doc = "equal extents outside the axis", .variadic = true}}, .outputs = {{"Y", "joined"}},
                     .attributes = {{"axis", AttrType::integer, "required", "the axis joined along"}}, .closure = Closure::move,
-                    .infer = infer_concat, .eval = both<ConcatEval>(), .einsum = move_einsum, .adjoint = adjoint_concat};
+                    .infer = infer_concat, .eval = both<ConcatEval>(), .einsum = concat_einsum, .adjoint = adjoint_concat};
 
 }  // namespace tandem::ir

@@ -1,4 +1,5 @@
 // Element-wise functions of one tensor: activations, rounding, trigonometry, tests.
+#include "tandem/ir/ops/adjoints.h"
 #include "tandem/ir/ops/kit.h"
 
 namespace tandem::ir {
@@ -97,10 +98,68 @@ void sample_cast_like(const OpDef& op, Sample& s) {
 const std::vector<PortDef> kX{{"X", "any shape"}}, kFloatX{{"X", "floats of any shape"}}, kY{{"Y", "shape of X"}};
 AttrDef alpha(std::string_view fallback, std::string_view doc) { return {"alpha", AttrType::real, fallback, doc}; }
 
+// ---- functions that are young in ONNX, from older operators -------------------------------------------
+// A number of the type of n's input.
+ValueId number(Graph& g, const Node& n, double v) {
+  Tensor t(g.values[static_cast<std::size_t>(n.inputs[0])].type.dtype, Shape{});
+  t.set(0, v);
+  return g.add_constant(g.unique_name("number"), std::move(t));
+}
+std::vector<ValueId> expand_gelu(Graph& g, const Node& node) {
+  const Node n = node;
+  const ValueId x = n.inputs[0];
+  ValueId inner;
+  if (n.attr_string("approximate", "none") == "tanh") {
+    const ValueId cube = g.add_node("Mul", {g.add_node("Mul", {x, x}), x});
+    const ValueId sum = g.add_node("Add", {x, g.add_node("Mul", {cube, number(g, n, 0.044715)})});
+    inner = g.add_node("Tanh", {g.add_node("Mul", {sum, number(g, n, std::sqrt(2 / M_PI))})});
+  } else {
+    inner = g.add_node("Erf", {g.add_node("Mul", {x, number(g, n, std::sqrt(0.5))})});
+  }
+  return {g.add_node("Mul", {g.add_node("Mul", {x, number(g, n, 0.5)}), g.add_node("Add", {inner, number(g, n, 1)})})};
+}
+std::vector<ValueId> expand_hard_swish(Graph& g, const Node& node) {
+  const Node n = node;
+  return {g.add_node("Mul", {n.inputs[0], g.add_node("HardSigmoid", {n.inputs[0]}, {{"alpha", 1.0 / 6}, {"beta", 0.5}})})};
+}
+std::vector<ValueId> expand_mish(Graph& g, const Node& node) {
+  const Node n = node;
+  return {g.add_node("Mul", {n.inputs[0], g.add_node("Tanh", {g.add_node("Softplus", {n.inputs[0]})})})};
+}
+std::vector<ValueId> expand_swish(Graph& g, const Node& node) {
+  const Node n = node;
+  const double a = n.attr_float("alpha", 1);
+  const ValueId inner = a == 1 ? n.inputs[0] : g.add_node("Mul", {n.inputs[0], number(g, n, a)});
+  return {g.add_node("Mul", {n.inputs[0], g.add_node("Sigmoid", {inner})})};
+}
+std::vector<ValueId> expand_celu(Graph& g, const Node& node) {  // alpha * Elu(X / alpha), for alpha above 0
+  const Node n = node;
+  const double a = n.attr_float("alpha", 1);
+  if (!(a > 0)) return {};
+  return {g.add_node("Mul", {g.add_node("Elu", {g.add_node("Mul", {n.inputs[0], number(g, n, 1 / a)})}), number(g, n, a)})};
+}
+std::vector<ValueId> expand_shrink(Graph& g, const Node& node) {
+  const Node n = node;
+  const double bias = n.attr_float("bias", 0), l = n.attr_float("lambd", 0.5);
+  if (l < 0 || !is_float(g.values[static_cast<std::size_t>(n.inputs[0])].type.dtype)) return {};
+  const ValueId below = g.add_node("Less", {n.inputs[0], number(g, n, -l)}), above = g.add_node("Greater", {n.inputs[0], number(g, n, l)});
+  const ValueId down = g.add_node("Sub", {n.inputs[0], number(g, n, bias)}), up = g.add_node("Add", {n.inputs[0], number(g, n, bias)});
+  return {g.add_node("Where", {below, up, g.add_node("Where", {above, down, number(g, n, 0)})})};
+}
+std::vector<ValueId> expand_thresholded(Graph& g, const Node& node) {
+  const Node n = node;
+  return {g.add_node("Where", {g.add_node("Greater", {n.inputs[0], number(g, n, n.attr_float("alpha", 1))}), n.inputs[0], number(g, n, 0)})};
+}
+DecomposeFn expansion_of(std::string_view op) {
+  return op == "Gelu" ? expand_gelu : op == "HardSwish" ? expand_hard_swish : op == "Mish" ? expand_mish : op == "Swish" ? expand_swish : op == "Celu" ? expand_celu : op == "Shrink" ? expand_shrink
+         : op == "ThresholdedRelu" ? expand_thresholded : nullptr;
+}
+
 #define UNARY(op_name, says, formula, from, f, rule, draw, ...)                                                                   \
   OpDef {                                                                                                                         \
     .domain = "", .name = op_name, .summary = says, .doc = formula, .source = from, .inputs = kX, .outputs = kY,                 \
-    .attributes = {__VA_ARGS__}, .infer = rule, .eval = {map_eval<f>, nullptr}, .einsum = elementwise_einsum, .sample = draw      \
+    .attributes = {__VA_ARGS__}, .infer = rule, .eval = {map_eval<f>, nullptr}, .einsum = elementwise_einsum,                 \
+    .adjoint = has_slope(op_name) ? adjoint_unary : nullptr, .expansion = expansion_of(op_name), .sample = draw                   \
   }
 const OpDef kOps[] = {
     UNARY("Abs", "Magnitude.", "Y = |X|.", "ONNX Abs-13", f_abs, infer_first, (sample_on<-2, 2>)),
@@ -159,10 +218,10 @@ const OpDef kOps[] = {
           .doc = "Floats to integers truncate towards zero and saturate, NaN becomes 0; integers keep their low bits; anything but 0 is true.", .source = "ONNX Cast-19",
           .inputs = kX, .outputs = kY,
           .attributes = {{"to", AttrType::integer, "required", "number of the type in ONNX"}, {"saturate", AttrType::integer, "1", "of the 8-bit floats only, which are not supported"}},
-          .infer = infer_cast, .eval = {cast_eval, nullptr}, .einsum = elementwise_einsum, .sample = sample_cast},
+          .infer = infer_cast, .eval = {cast_eval, nullptr}, .einsum = elementwise_einsum, .adjoint = adjoint_cast, .sample = sample_cast},
     OpDef{.domain = "", .name = "CastLike", .summary = "The same numbers in the type of another tensor.", .doc = "As Cast, to the type of `target`.", .source = "ONNX CastLike-19",
           .inputs = {{"X", "any shape"}, {"target", "only its type is read"}}, .outputs = kY, .attributes = {{"saturate", AttrType::integer, "1", "of the 8-bit floats only"}},
-          .infer = infer_cast_like, .eval = {cast_eval, nullptr}, .einsum = elementwise_einsum, .sample = sample_cast_like},
+          .infer = infer_cast_like, .eval = {cast_eval, nullptr}, .einsum = elementwise_einsum, .adjoint = adjoint_cast, .sample = sample_cast_like},
 };
 #undef UNARY
 
