@@ -130,5 +130,25 @@ TEST(OnnxNodes, ComputeWhatIsStoredOrAreRefused) {
   EXPECT_EQ(read_file(file), page) << "run this test with TANDEM_UPDATE=1";
 }
 
+// The other cases of that package: what PyTorch exported, and small graphs. Opsets 6 and 9 of whole files.
+TEST(OnnxNodes, OtherCases) {
+  if (!fs::exists(kCases)) {
+    ASSERT_EQ(std::getenv("CI"), nullptr) << "libonnx-testdata is missing, and CI is set";
+    GTEST_SKIP() << "libonnx-testdata is missing: ONNX's other tests are not run";
+  }
+  int passed = 0;
+  std::set<std::string> refused;
+  for (const char* group : {"pytorch-converted", "pytorch-operator", "simple"})
+    for (const auto& e : fs::directory_iterator(fs::path(kCases).parent_path() / group)) {
+      const Row r = run(e.path());
+      EXPECT_NE(r.verdict, "wrong") << r.name << ": " << r.reason;
+      passed += r.verdict == "passed";
+      if (r.verdict == "refused") refused.insert(r.name + ": " + r.reason);
+    }
+  for (const std::string& r : refused)
+    EXPECT_TRUE(r.find("sequence") != std::string::npos || r.find("strnorm") != std::string::npos || r.find("Gradient") != std::string::npos) << r;
+  EXPECT_GE(passed, 120);
+}
+
 }  // namespace
 }  // namespace tandem::ir

@@ -106,9 +106,37 @@ struct Forms : Fresh {
     return it == own.end() ? written : it->second;
   }
 
+  // The second operand of n with axes of extent 1 behind its own, which begin at `axis` of the first operand.
+  ValueId along(const Node& n, const std::optional<Dims>& first, std::int64_t axis, std::vector<std::pair<std::size_t, Node>>& spread, std::size_t at) {
+    const Value& second = g.values[static_cast<std::size_t>(n.in(1))];
+    const Tensor* b = g.constant(n.in(1));
+    if (first && axis < 0) axis += static_cast<std::int64_t>(first->size());
+    const std::optional<std::size_t> rank = b ? b->shape().size() : second.type.dims ? std::optional(second.type.dims->size()) : std::nullopt;
+    if (!first || !rank || axis < 0 || axis + static_cast<std::int64_t>(*rank) > static_cast<std::int64_t>(first->size()))
+      throw bad_input("{} of opset {} broadcasts along axis {}", n.op, opset, axis).at(g.describe(n)).expected("operands of known rank, the second within the first").fix("convert the model to opset 17");
+    const std::size_t behind = first->size() - static_cast<std::size_t>(axis) - *rank;
+    if (behind == 0) return n.in(1);
+    const std::string name = second.name;
+    if (b) {
+      Shape s = b->shape();
+      s.resize(s.size() + behind, 1);
+      return constant(name, b->reshaped(s));
+    }
+    const DType t = second.type.dtype;
+    std::vector<std::int64_t> axes;
+    for (std::size_t i = 0; i < behind; ++i) axes.push_back(static_cast<std::int64_t>(*rank + i));
+    const ValueId list = constant(name + "_axes", Tensor::of<std::int64_t>({static_cast<std::int64_t>(axes.size())}, axes)), y = value(name + "_spread", t);
+    Node u;
+    u.op = "Unsqueeze";
+    u.inputs = {n.in(1), list}, u.outputs = {y};
+    spread.emplace_back(at, std::move(u));
+    return y;
+  }
+
   void normalise() {
     const UseMap uses(g);
     const std::vector<Node> before = g.nodes;
+    std::vector<std::pair<std::size_t, Node>> spread;  // nodes to come before the one of that number
     for (std::size_t k = 0; k < g.nodes.size(); ++k) {
       Node& n = g.nodes[k];
       opset = opset_of(n);
@@ -211,8 +239,11 @@ struct Forms : Fresh {
       } else if ((n.op == "LSTM" || n.op == "GRU" || n.op == "RNN") && opset < 7) {
         n.attrs.erase("output_sequence");
       } else if (n.op == "PRelu" && opset < 7 && n.in(1) != kNone) {
-        const Tensor* slope = g.constant(n.in(1));
-        if (!slope || slope->size() != 1) throw bad_input("PRelu of opset {} with a slope per channel", opset).at(where).expected("opset 7 or later, where slopes broadcast").fix("convert the model to opset 17");
+        const auto& x = g.values[static_cast<std::size_t>(n.in(0))].type.dims;
+        if (const Tensor* slope = g.constant(n.in(1)); !slope || slope->size() != 1) {  // one slope per channel
+          const ValueId v = along(n, x, 1, spread, k);
+          g.nodes[k].inputs[1] = v;
+        }
       } else if (n.op == "Concat" && opset < 4) {
         n.attrs.emplace("axis", std::int64_t{1});
       } else if (n.op == "BatchNormalization") {
@@ -234,18 +265,14 @@ struct Forms : Fresh {
           const std::int64_t axis = n.attr_int("axis", 0);
           n.attrs.erase("axis");
           const auto& a = g.values[static_cast<std::size_t>(n.in(0))].type.dims;
-          const Tensor* b = n.in(1) == kNone ? nullptr : g.constant(n.in(1));
-          if (broadcast) {
-            if (!a || !b || axis < 0 || axis + b->rank() > static_cast<std::int64_t>(a->size()))
-              throw bad_input("{} of opset {} broadcasts along axis {}", n.op, opset, axis).at(where).expected("a constant second operand and a known rank").fix("convert the model to opset 17");
-            Shape s = b->shape();
-            s.resize(a->size() - static_cast<std::size_t>(axis), 1);
-            const ValueId v = constant(g.values[static_cast<std::size_t>(n.in(1))].name, b->reshaped(s));
+          if (broadcast && n.in(1) != kNone) {
+            const ValueId v = along(n, a, axis, spread, k);
             g.nodes[k].inputs[1] = v;
           }
         }
       }
     }
+    for (std::size_t i = spread.size(); i-- > 0;) g.nodes.insert(g.nodes.begin() + static_cast<std::ptrdiff_t>(spread[i].first), std::move(spread[i].second));
     trained();
     old_softmax();
     drop_unread(before);
