@@ -85,7 +85,9 @@ TEST(PythonOnnx, AcceptsEverySample) {
   NEEDS_ONNX(py);
   int written = 0;
   for (const OpDef* o : all_ops()) {
-    if (!o->sample || !o->domain.empty() || o->name == "Scatter") continue;  // which ONNX took back in opset 11
+    if (!o->sample || o->name == "Scatter") continue;  // which ONNX took back in opset 11
+    if (!o->domain.empty() && o->domain != "ai.onnx.ml" && o->domain != "ai.onnx.preview.training") continue;
+    if (o->source.starts_with("onnxruntime") || o->source == "ONNX-ML TreeEnsemble-5") continue;  // not ONNX's, or of a later version than 1.12
     for (std::uint64_t seed = 0; seed < 4; ++seed) {
       Rng r(seed, o->name);
       Graph g;

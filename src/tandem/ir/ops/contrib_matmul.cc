@@ -161,7 +161,7 @@ void nbits(Args& e) {
   const Packed p = packed(e.graph, e.node);
   const Array<double>&x = *e.in[0], &codes = *e.in[1], &scale = *e.in[2];
   const auto all = p.N * p.blocks, row = (p.blocks * p.bits + 7) / 8;  // bytes of packed zero points of a row
-  if (x.shape.back() != p.K || count(codes) != all * p.bytes || count(scale) != all) throw node_error(e.graph, e.node, fmt::format("A {}, B {} and scales {} do not fit", to_string(x.shape), to_string(codes.shape), to_string(scale.shape)));
+  if (x.shape.back() != p.K || codes.shape != Shape{p.N, p.blocks, p.bytes} || count(scale) != all) throw node_error(e.graph, e.node, fmt::format("A {}, B {} and scales {} do not fit", to_string(x.shape), to_string(codes.shape), to_string(scale.shape)));
   const Array<double>* zero = given(e, 3);
   const bool bytes = zero && in_type(e, 3) == DType::u8;
   if (zero && count(*zero) != (bytes ? p.N * row : all)) throw node_error(e.graph, e.node, fmt::format("{} zero points", count(*zero))).expected(fmt::format("{}", bytes ? p.N * row : all));

@@ -46,7 +46,7 @@ void sample_draw(const OpDef& op, Sample& s) {
   static constexpr std::int64_t types[] = {1, 10, 11};
   if (s.r.chance(0.5)) a["dtype"] = types[s.r.range(0, 2)];
   if (like) s.node(op, {s.input(s.shape(0))}, a);
-  else a["shape"] = s.shape(0), s.node(op, {}, a);
+  else a["shape"] = s.shape(), s.node(op, {}, a);
 }
 
 void infer_bernoulli(InferContext& c) { c.out = {TensorType{drawn_type(c, c.in[0]->dtype), c.in[0]->dims}}; }
