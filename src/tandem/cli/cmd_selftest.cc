@@ -20,16 +20,18 @@ std::vector<std::string> split(const std::string& s) {
 Run setup(Options& o) {
   struct Args {
     std::int64_t graphs = 100;
-    std::string engines = "ref,exec";
+    std::string engines = "ref,exec", operators = "quantised";
   };
   auto a = std::make_shared<Args>();
   o.option("--graphs", a->graphs, "How many random graphs");
+  o.option("--operators", a->operators, "quantised: integer networks; all: graphs of every operator (engines ref and exec)");
   o.option("--engines", a->engines, "Comma-separated: ref, exec, train, rtl");
   return [a](Context& c) {
     if (a->graphs < 1) throw bad_input("--graphs is {}", a->graphs).expected("at least 1");
     flow::SelftestParams p;
     p.graphs = a->graphs;
     p.seed = c.seed;
+    p.operators = a->operators;
     p.engines = split(a->engines);
     if (p.engines.empty()) throw bad_input("--engines is empty").expected("ref,exec,train,rtl or some of them");
     if (!c.out.empty()) p.out = c.out;
@@ -39,7 +41,7 @@ Run setup(Options& o) {
     progress.finish();
     if (c.json) {
       JsonWriter j;
-      j.object().field("seed", c.seed).field("graphs", s.graphs).field("seconds", s.seconds).key("engines").array();
+      j.object().field("seed", c.seed).field("drawn", p.operators).field("graphs", s.graphs).field("seconds", s.seconds).key("engines").array();
       for (auto& [name, e] : s.engines)
         j.object().field("engine", name).field("graphs", e.graphs).field("values", e.values).field("refused", e.refused).field("mismatches", e.mismatches).end();
       j.end().key("operators").object();
@@ -70,15 +72,16 @@ const Command cmd_selftest{
     .summary = "Compare the engines on random graphs",
     .description = "Draws random quantised graphs and runs them through the engines: the literal evaluator (one rational per element, the "
                    "oracle), the carrier, fast execution, training in evaluation mode, and generated Verilog in Verilator. Every output must "
-                   "agree to the bit. A mismatch is cut down to the first value that differs and saved as an ONNX file (folder: --out).",
-    .examples = {{"tandem selftest --graphs 50"}, {"tandem selftest --graphs 20 --seed 7 --json"}},
+                   "agree to the bit. With --operators all the graphs hold any operator: they are exported and imported again, and fast float "
+                   "execution is compared node by node, to 16 units in the last place. A mismatch is cut down to the first value that differs and saved as an ONNX file (folder: --out).",
+    .examples = {{"tandem selftest --graphs 50"}, {"tandem selftest --operators all"}, {"tandem selftest --graphs 20 --seed 7 --json"}},
     .setup = setup,
     .own_out = true,
     .schema = R"({
   "$schema": "https://json-schema.org/draft/2020-12/schema",
-  "type": "object", "required": ["seed", "graphs", "seconds", "engines", "operators", "mismatches"],
+  "type": "object", "required": ["seed", "drawn", "graphs", "seconds", "engines", "operators", "mismatches"],
   "properties": {
-    "seed": {"type": "integer"}, "graphs": {"type": "integer"}, "seconds": {"type": "number"},
+    "seed": {"type": "integer"}, "drawn": {"enum": ["quantised", "all"]}, "graphs": {"type": "integer"}, "seconds": {"type": "number"},
     "engines": {"type": "array", "items": {"type": "object", "required": ["engine", "graphs", "values", "refused", "mismatches"]}},
     "operators": {"type": "object"},
     "mismatches": {"type": "array", "items": {"type": "object", "required": ["engine", "seed", "what", "file", "nodes"]}}

@@ -1,11 +1,14 @@
 #include "tandem/flow/selftest.h"
 
 #include <chrono>
+#include <cmath>
 #include <optional>
 
 #include "tandem/base/nearest.h"
 #include "tandem/exec/exec.h"
+#include "tandem/exec/float.h"
 #include "tandem/flow/verify.h"
+#include "tandem/ir/dump.h"
 #include "tandem/ir/onnx.h"
 #include "tandem/ir/op.h"
 #include "tandem/ir/random_graph.h"
@@ -53,6 +56,10 @@ class Selftest {
         throw bad_input("engine '{}' is unknown", e).expected(fmt::format("{}", fmt::join(known, ", "))).fix(suggest(e, known));
       stats_.engines[e];
     }
+    if (p.operators != "quantised" && p.operators != "all") throw bad_input("operators '{}'", printable(p.operators)).expected("quantised or all");
+    if (p.operators == "all")
+      for (const auto& [e, count] : stats_.engines)
+        if (e != "ref" && e != "exec") throw bad_input("engine {} runs quantised graphs only", e).fix("--engines ref,exec, or --operators quantised");
     if (stats_.engines.count("train")) learner_ = &train::open_learner();
   }
 
@@ -62,6 +69,13 @@ class Selftest {
     for (std::int64_t i = 0; i < p_.graphs && !cancel_.requested(); ++i) {
       std::uint64_t seed = p_.seed * 1'000'003 + static_cast<std::uint64_t>(i);
       RandomGraphOptions o;
+      if (p_.operators == "all") {
+        o.all_operators = true;
+        any(random_graph(o, seed), seed);
+        ++stats_.graphs;
+        if (p_.progress) p_.progress(i + 1, p_.graphs);
+        continue;
+      }
       o.streaming = rtl || i % 4 == 3;
       o.batch = rtl ? 1 : 1 + i % 2;
       if (!rtl && i % 10 == 5) o.state = true, o.joins = false;
@@ -142,6 +156,85 @@ class Selftest {
       });
     }
     if (stats_.engines.count("rtl")) queue_rtl(r, seed);
+  }
+
+  // ---- graphs of every operator --------------------------------------------------------------------
+  void any(const RandomGraph& r, std::uint64_t seed) {
+    for (const Node& n : r.graph.nodes) ++stats_.operators[n.op];
+    std::vector<Tensor> all;
+    const std::vector<Tensor> want = evaluate_float(r.graph, r.inputs, &all);
+    note("ref", count(want));
+    if (const std::string d = check_reference(r, want); !d.empty()) save("ref", d, r.graph, seed);
+    if (!stats_.engines.count("exec")) return;
+    note("exec", count(want));
+    if (const std::string d = check_float(r); !d.empty()) save("exec", d, r.graph, seed);
+  }
+  static std::string check_reference(const RandomGraph& r, const std::vector<Tensor>& want) {
+    verify(r.graph);
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      const TensorType& t = r.graph.values[static_cast<std::size_t>(r.graph.outputs[i])].type;
+      bool fits = t.dtype == want[i].dtype() && (!t.dims || t.dims->size() == want[i].shape().size());
+      for (std::size_t d = 0; fits && t.dims && d < t.dims->size(); ++d) fits = !(*t.dims)[d].known() || (*t.dims)[d].n == want[i].shape()[d];
+      if (!fits) return fmt::format("output {}: inferred {}, computed {}", i, t.dims ? to_string(*t.dims) : "?", tandem::to_string(want[i].shape()));
+    }
+    Graph back = parse_onnx(onnx_bytes(r.graph));
+    // Beside a young operator a DFT is written in its young form: then the second time around must say the same.
+    const bool reworded = std::any_of(r.graph.nodes.begin(), r.graph.nodes.end(), [](const Node& n) { return n.op == "DFT"; });
+    if (std::string d = reworded ? first_difference(back, parse_onnx(onnx_bytes(back))) : first_difference(r.graph, back); !d.empty()) return "exported and imported: " + d;
+    infer_shapes(back);
+    const std::vector<Tensor> again = evaluate_float(back, r.inputs);
+    for (std::size_t i = 0; i < want.size(); ++i)
+      if (!want[i].same(again[i])) return fmt::format("exported and imported: output {} differs", i);
+    // What is exact, literally and on the carrier, which needs the extents.
+    if (!std::all_of(r.graph.values.begin(), r.graph.values.end(), [](const Value& v) { return v.type.dims && all_known(*v.type.dims); })) return "";
+    try {
+      const ExactProgram p = lower_exact(r.graph);
+      const std::vector<Tensor> literal = to_tensors(r.graph, evaluate_literal(prepare(r.graph), r.inputs)), carrier = evaluate_carrier(p, r.inputs);
+      for (std::size_t i = 0; i < literal.size(); ++i)
+        if (!literal[i].same(carrier[i])) return fmt::format("output {}: the carrier differs from the literal evaluator", i);
+    } catch (const Error& e) {
+      if (e.code() != Exit::no) return e.full();
+    }
+    return "";
+  }
+  // Each node of the executor against the evaluator on the executor's own values: no error travels.
+  static std::string check_float(const RandomGraph& r) {
+    exec::FloatOptions o;
+    o.keep_all = true;
+    std::vector<Tensor> all;
+    exec::FloatExecutor(r.graph, o).run(r.inputs, &all);
+    for (const Node& n : r.graph.nodes) {
+      Graph one = r.graph;
+      one.nodes = {n};
+      one.inputs.clear();
+      std::vector<Tensor> in;
+      for (ValueId v : n.inputs)
+        if (v != kNone && !one.constant(v) && std::find(one.inputs.begin(), one.inputs.end(), v) == one.inputs.end()) {
+          const Tensor& t = all[static_cast<std::size_t>(v)];
+          one.inputs.push_back(v);
+          one.values[static_cast<std::size_t>(v)].type = {t.dtype(), dims_of(t.shape())};
+          in.push_back(t);
+        }
+      one.outputs.clear();
+      for (ValueId v : n.outputs)
+        if (v != kNone) one.outputs.push_back(v);
+      const std::vector<Tensor> want = evaluate_float(one, in);
+      for (std::size_t i = 0; i < want.size(); ++i)
+        if (std::string d = near(want[i], all[static_cast<std::size_t>(one.outputs[i])]); !d.empty()) return fmt::format("{}: output {} {}", r.graph.describe(n), i, d);
+    }
+    return "";
+  }
+  static std::string near(const Tensor& want, const Tensor& got) {
+    if (want.shape() != got.shape()) return fmt::format("has shape {}, exec {}", tandem::to_string(want.shape()), tandem::to_string(got.shape()));
+    double scale = 1;
+    for (std::int64_t k = 0; k < want.size(); ++k)
+      if (std::isfinite(want.at(k))) scale = std::max(scale, std::abs(want.at(k)));
+    const double bound = is_float(want.dtype()) ? 16 * 0x1p-24 * scale : 0;
+    for (std::int64_t k = 0; k < want.size(); ++k) {
+      const double a = want.at(k), b = got.at(k);
+      if (!(a == b || (std::isnan(a) && std::isnan(b)) || std::abs(a - b) <= bound)) return fmt::format("element {}: ref {}, exec {}", k, a, b);
+    }
+    return "";
   }
 
   void note(const std::string& engine, std::int64_t values) {

@@ -18,6 +18,9 @@ struct SelftestParams {
   // ref: the literal evaluator (the oracle, always there) and the carrier; exec; train: evaluation mode
   // behind the door; rtl: Verilog in Verilator (streaming graphs only).
   std::vector<std::string> engines{"ref", "exec"};
+  // quantised: integer networks, each engine equal to the bit. all: graphs of every operator; ref then also means export and
+  // import and extents as inferred, exec the float executor, node by node to 16 units in the last place of the largest number.
+  std::string operators = "quantised";
   std::filesystem::path out = ".";     // folder for the graph file of a mismatch
   std::function<void(std::int64_t done, std::int64_t total)> progress;
 };

@@ -110,14 +110,14 @@ std::string why_no_adjoint(const OpDef& op) {
   static const std::map<std::string, std::set<std::string_view>> reasons{
       {"its results are whole or true, so that it has no slope",
        {"And", "ArgMax", "ArgMin", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Equal", "Greater", "GreaterOrEqual", "Hardmax", "IsInf", "IsNaN", "Less", "LessOrEqual", "NonMaxSuppression", "NonZero",
-        "Not", "Or", "Xor"}},
+        "Not", "Or", "TfIdfVectorizer", "Xor"}},
       {"constant between its steps", {"Ceil", "Floor", "Round", "Sign"}},
       {"of integers", {"ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "Mod", "QLinearConv", "QLinearMatMul", "QuantizeLinear"}},
       {"made from extents or numbers, not from data", {"BlackmanWindow", "ConstantOfShape", "EyeLike", "HammingWindow", "HannWindow", "MelWeightMatrix", "OneHot", "Range", "Shape", "Size"}},
       {"its extents depend on the data", {"Unique"}},
       {"a sub-graph's: not differentiated through", {"If", "Loop", "Scan"}},
       {"random", {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}},
-      {"not written: training meets it rarely, and inference does not need it", {"DFT", "DeformConv", "Det", "GRU", "GridSample", "LRN", "LSTM", "LpPool", "RNN", "RoiAlign", "STFT"}},
+      {"not written: training meets it rarely, and inference does not need it", {"AffineGrid", "Attention", "CenterCropPad", "Col2Im", "DFT", "DeformConv", "Det", "GRU", "GridSample", "LRN", "LSTM", "LpPool", "RNN", "RoiAlign", "RotaryEmbedding", "STFT", "SimplifiedLayerNormalization", "TensorScatter"}},
   };
   for (const auto& [why, ops] : reasons)
     if (ops.contains(op.name)) return why;

@@ -1,8 +1,11 @@
 #include "tandem/ir/random_graph.h"
 
 #include <cmath>
+#include <set>
 
+#include "tandem/ir/exact.h"
 #include "tandem/ir/op.h"
+#include "tandem/ir/ops/kit.h"
 
 namespace tandem::ir {
 namespace {
@@ -270,9 +273,117 @@ class Generator {
   Graph g_;
 };
 
+// Samples of operators, chained: a float input of the next one takes values made before it, adapted to its extents and to the
+// interval its sample lies in. Some go through a quantiser.
+class Chain {
+ public:
+  explicit Chain(std::uint64_t seed) : r_(seed, "random_operators") {
+    for (const OpDef* o : all_ops())
+      // A sub-graph names what it captures: such operators are not fed by others.
+      if (o->sample && std::none_of(o->attributes.begin(), o->attributes.end(), [](const AttrDef& a) { return a.type == AttrType::graph; })) ops_.push_back(o);
+  }
+  RandomGraph run() {
+    g_.name = "random";
+    for (std::int64_t k = r_.range(3, 8); k > 0; --k) add(*r_.pick(ops_));
+    RandomGraph out{std::move(g_), std::move(inputs_)};
+    for (ValueId v : made_)
+      if (!used_.contains(v)) out.graph.outputs.push_back(v);
+    infer_shapes(out.graph);
+    return out;
+  }
+
+ private:
+  Shape shape(ValueId v) const {
+    Shape s;
+    for (const Dim& d : *g_.values[static_cast<std::size_t>(v)].type.dims) s.push_back(d.n);
+    return s;
+  }
+  ValueId node(const std::string& op, std::vector<ValueId> in, std::map<std::string, Attribute> a = {}, const std::string& domain = "") {
+    const ValueId y = g_.add_node(op, std::move(in), std::move(a), "", domain);
+    infer_shapes(g_);
+    return y;
+  }
+  ValueId ints(const Shape& v) { return g_.add_constant(g_.unique_name("i"), Tensor::of<std::int64_t>({static_cast<std::int64_t>(v.size())}, v)); }
+  ValueId number(float v) { return g_.add_constant(g_.unique_name("f"), Tensor::scalar(v)); }
+  // A value made before, in the shape of `like` and within what it spans.
+  ValueId adapted(const Tensor& like) {
+    const ValueId from = r_.pick(pool_);
+    used_.insert(from);
+    ValueId v = from;
+    const std::int64_t have = element_count(shape(v)), need = like.size();
+    if (shape(v) != like.shape()) {
+      if (have != need) {
+        v = node("Reshape", {v, ints({-1})});
+        v = have > need ? node("Slice", {v, ints({0}), ints({need})}) : node("Pad", {v, ints({0, need - have})});
+      }
+      v = node("Reshape", {v, ints(like.shape())});
+    }
+    if (r_.chance(0.3))
+      v = node("Quant", {v, number(static_cast<float>(r_.range(1, 8)) / 16), number(0), number(static_cast<float>(r_.range(2, 8)))}, {{"signed", std::int64_t{1}}, {"narrow", std::int64_t{0}}, {"rounding_mode", std::string("ROUND")}}, kQonnx);
+    double lo = like.at(0), hi = lo;
+    for (std::int64_t i = 0; i < need; ++i) lo = std::min(lo, like.at(i)), hi = std::max(hi, like.at(i));
+    return node("Clip", {v, number(static_cast<float>(lo)), number(static_cast<float>(hi))});
+  }
+  void add(const OpDef& op) {
+    Graph s;
+    std::vector<Tensor> x;
+    Sample sample{r_, s, x};
+    op.sample(op, sample);
+    std::map<ValueId, ValueId> to{{kNone, kNone}};
+    for (std::size_t i = 0; i < s.inputs.size(); ++i) {
+      const ValueId v = s.inputs[i];
+      if (x[i].dtype() == DType::f32 && x[i].size() > 0 && !pool_.empty() && r_.chance(0.7)) {
+        to[v] = adapted(x[i]);
+      } else {
+        to[v] = g_.add_input(g_.unique_name("x"), x[i].dtype(), dims_of(x[i].shape()));
+        inputs_.push_back(x[i]);
+      }
+    }
+    for (const auto& [v, t] : s.initialisers) to[v] = g_.add_constant(g_.unique_name("c"), t);
+    for (const Node& n : s.nodes) {
+      Node m = n;
+      m.name = fmt::format("op{}", g_.nodes.size());
+      for (ValueId& v : m.inputs) v = to.at(v);
+      for (ValueId& v : m.outputs)
+        if (v != kNone) {
+          const ValueId own = g_.add_value(g_.unique_name(std::string(op.name) + "_y"));
+          to[v] = own;
+          v = own;
+        }
+      g_.nodes.push_back(std::move(m));
+    }
+    infer_shapes(g_);
+    for (ValueId v : s.outputs) made(to.at(v));
+  }
+  // What may be fed on: finite numbers of known extents.
+  void made(ValueId v) {
+    made_.push_back(v);
+    Graph g = g_;
+    g.outputs = {v};
+    const Tensor y = evaluate_float(g, inputs_)[0];
+    const auto& t = g_.values[static_cast<std::size_t>(v)].type;
+    if (!t.dims || !all_known(*t.dims) || y.size() == 0) return;
+    for (std::int64_t i = 0; i < y.size(); ++i)
+      if (!std::isfinite(y.at(i))) return;
+    if (t.dtype == DType::f32) return pool_.push_back(v);
+    if (!r_.chance(0.5)) return;
+    used_.insert(v);
+    const ValueId f = node("Cast", {v}, {{"to", onnx_number(DType::f32)}});
+    made_.push_back(f);
+    pool_.push_back(f);
+  }
+
+  Rng r_;
+  Graph g_;
+  std::vector<const OpDef*> ops_;
+  std::vector<Tensor> inputs_;
+  std::vector<ValueId> pool_, made_;
+  std::set<ValueId> used_;
+};
+
 }  // namespace
 
-RandomGraph random_graph(const RandomGraphOptions& options, std::uint64_t seed) { return Generator(options, seed).run(); }
+RandomGraph random_graph(const RandomGraphOptions& options, std::uint64_t seed) { return options.all_operators ? Chain(seed).run() : Generator(options, seed).run(); }
 
 std::vector<Tensor> random_inputs(const Graph& g, std::uint64_t seed) {
   std::vector<Tensor> out;

@@ -16,6 +16,7 @@ struct RandomGraphOptions {
   bool state = false;           // a Delay somewhere
   bool float_tail = true;       // sometimes Softmax at the end
   std::int64_t batch = 1;
+  bool all_operators = false;   // instead of the above: every operator that samples itself and has no sub-graph, float and integer, chained by what fits them
 };
 struct RandomGraph {
   Graph graph;                  // shapes inferred
@@ -25,7 +26,7 @@ RandomGraph random_graph(const RandomGraphOptions& options, std::uint64_t seed);
 // A graph of any registered operators that sample themselves, float and integer, with islands of quantised values; values feed later
 // operators through Cast, Reshape, Tile, Pad, Slice and Clip. Of the options only max_layers (the operators drawn) counts.
 RandomGraph random_operators(const RandomGraphOptions& options, std::uint64_t seed);
-// Another random sample for the same graph.
+// The options but all_operators: another random sample for the same graph.
 std::vector<Tensor> random_inputs(const Graph& g, std::uint64_t seed);
 
 }  // namespace tandem::ir

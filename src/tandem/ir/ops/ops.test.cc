@@ -54,7 +54,7 @@ T by_map(const std::string& map, const std::vector<T>& v, const Graph& g, const 
       for (char c : s) r += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
       return r;
     };
-    std::vector<Array<double>> in(v.size(), Array<double>(Shape{})), out(n.outputs.size());
+    std::vector<Array<double>> in(v.size(), Array<double>(Shape{})), out(std::max<std::size_t>(1, n.outputs.size()));
     for (std::size_t i = 0; i < v.size(); ++i) in[i].v[0] = v[i];
     const bool own = low(n.op) == map;
     if (own && n.op == "BatchNormalization") {
