@@ -468,7 +468,7 @@ void dynamic_eval(Args& e) {
   float lo = 0, hi = 0;
   for (double v : x.v) lo = std::min(lo, static_cast<float>(v)), hi = std::max(hi, static_cast<float>(v));
   const float scale = (hi - lo) / 255;
-  const double zero = scale == 0 ? 0 : std::clamp<double>(std::nearbyint(-lo / scale), 0, 255);
+  const double zero = scale == 0 ? 0 : std::clamp<double>(std::nearbyint(-lo / scale), 0, 255) + 0.0;  // an integer has no -0
   Array<double> y(x.shape), s{Shape{}}, z{Shape{}};
   for (std::size_t i = 0; i < x.v.size(); ++i) y.v[i] = scale == 0 ? zero : std::clamp<double>(std::nearbyint(static_cast<float>(x.v[i]) / scale) + zero, 0, 255);
   s.v[0] = scale;
