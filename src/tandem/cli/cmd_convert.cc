@@ -17,12 +17,12 @@ Run setup(Options& o) {
   struct Args {
     ModelArgs model;
     std::string quantisers;
-    std::int64_t opset = 17;
+    std::int64_t opset = 0;
     bool fold = false, streamline = false, bind = false;
   };
   auto a = std::make_shared<Args>();
   a->model.declare(o, "Model file");
-  o.option("--opset", a->opset, "ONNX opset of the result (default 17)");
+  o.option("--opset", a->opset, "ONNX opset of the result: 6 to 24 (default 17, or the first that has what the model uses)");
   o.option("--quantisers", a->quantisers, "How quantisers are spelt: qonnx (Quant) or qdq (QuantizeLinear and DequantizeLinear)");
   o.flag("--fold", a->fold, "Compute constant sub-graphs; put BatchNormalization into the weights before it (float models)");
   o.flag("--streamline", a->streamline, "Integer weights and thresholds in place of scales, normalisations and quantisers; implies --bind");
@@ -31,7 +31,7 @@ Run setup(Options& o) {
     if (c.out.empty()) throw bad_input("there is no place for the result").at("tandem convert").expected("--out y.onnx (or .npz, .safetensors: the weights alone)");
     if (!c.force && std::filesystem::exists(c.out)) throw bad_input("'{}' exists", c.out).at("--out").fix("--force overwrites it");
     if (!a->quantisers.empty() && a->quantisers != "qonnx" && a->quantisers != "qdq") throw bad_input("quantisers cannot be spelt '{}'", a->quantisers).at("--quantisers").expected("qonnx or qdq");
-    if (a->opset < 1 || a->opset > 1000) throw bad_input("opset {}", a->opset).at("--opset").expected("6 to 24");
+    if (a->opset < 0 || a->opset > 1000) throw bad_input("opset {}", a->opset).at("--opset").expected("6 to 24");
     const bool arrays = c.out.ends_with(".npz") || c.out.ends_with(".safetensors");
     if (!arrays && !c.out.ends_with(".onnx")) throw bad_input("'{}' names no format that is written", c.out).at("--out").expected(".onnx for the model, .npz or .safetensors for its weights");
     const bool changes = a->fold || a->streamline || a->bind || !a->quantisers.empty();
@@ -74,7 +74,7 @@ Run setup(Options& o) {
     }
     for (const std::string& s : notes) c.note(s);
     c.print(arrays ? fmt::format("{}: {} arrays, {} bytes\n", c.out, g.initialisers.size(), bytes)
-                   : fmt::format("{}: {} nodes (from {}), {} weights of {} bytes, opset {}\n", c.out, g.nodes.size(), before, g.initialisers.size(), bytes, a->opset));
+                   : fmt::format("{}: {} nodes (from {}), {} weights of {} bytes{}\n", c.out, g.nodes.size(), before, g.initialisers.size(), bytes, a->opset ? fmt::format(", opset {}", a->opset) : std::string()));
     return Exit::done;
   };
 }

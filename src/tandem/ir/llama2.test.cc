@@ -8,6 +8,7 @@
 #include "tandem/base/error.h"
 #include "tandem/base/rng.h"
 #include "tandem/ir/exact.h"
+#include "tandem/ir/onnx.h"
 #include "tandem/ir/op.h"
 
 namespace tandem::ir {
@@ -154,6 +155,19 @@ TEST(Llama2, CacheGoesOn) {
       ASSERT_EQ(cache[0].shape()[2], static_cast<std::int64_t>(t));
     }
   }
+}
+
+// Written for opset 17, which has no RMSNormalization, it is made of what that opset has and computes the same.
+TEST(Llama2, OlderOpsets) {
+  Rng r(3, "llama2");
+  const Checkpoint c = random_checkpoint(r);
+  const Graph g = parse_llama2(c.bytes());
+  const Graph old = parse_onnx(onnx_bytes(g, 17));
+  EXPECT_TRUE(std::none_of(old.nodes.begin(), old.nodes.end(), [](const Node& n) { return n.op == "RMSNormalization"; }));
+  const std::vector<std::int64_t> ids = random_ids(r, 5, std::abs(c.vocab));
+  const std::map<std::string, Shape> shape{{"ids", {1, 5}}};
+  const Tensor y = evaluate_float(bind_inputs(g, shape), {row(ids)})[0], z = evaluate_float(bind_inputs(old, shape), {row(ids)})[0];
+  for (std::int64_t i = 0; i < y.size(); ++i) EXPECT_NEAR(y.at(i), z.at(i), 1e-4 * (1 + std::abs(y.at(i))));
 }
 
 TEST(Llama2, BadFiles) {

@@ -29,14 +29,13 @@ std::int64_t level_of(const Thresholds& table, Int128 n) {
   return std::upper_bound(table.t.begin(), table.t.end(), m) - table.t.begin();
 }
 
-// Replaces nodes by simpler ones where their literal can; says whether it did.
-bool decompose(Graph& g) {
+bool replace_nodes(Graph& g, const std::function<DecomposeFn(const Node&)>& by) {
   bool any = false;
   const std::vector<Node> before = g.nodes;
   g.nodes.clear();
   for (const Node& n : before) {
-    const OpDef& op = op_of(g, n);
-    const std::vector<ValueId> y = op.decompose ? op.decompose(g, n) : std::vector<ValueId>{};
+    const DecomposeFn f = by(n);
+    const std::vector<ValueId> y = f ? f(g, n) : std::vector<ValueId>{};
     if (y.empty()) {
       g.nodes.push_back(n);
       continue;
@@ -53,7 +52,7 @@ Graph prepare(const Graph& bound) {
   Graph g = bound;
   sort_nodes(g);
   infer_shapes(g);
-  if (decompose(g)) {
+  if (replace_nodes(g, [&](const Node& n) { return op_of(g, n).decompose; })) {
     sort_nodes(g);
     infer_shapes(g);
   }

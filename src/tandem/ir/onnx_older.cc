@@ -409,6 +409,12 @@ int least_opset(const Graph& g) { return newest_needed(g); }
 
 Graph to_opset(const Graph& g, int opset) {
   Graph r = g;
+  const auto young = [&](const Node& n) -> DecomposeFn {
+    const OpDef* op = n.domain.empty() && since(n.op) > opset ? find_op(n.domain, n.op) : nullptr;
+    return op ? op->expansion : nullptr;
+  };
+  // What they expand into may be too young again.
+  for (int round = 0; round < 4 && replace_nodes(r, young); ++round) infer_shapes(r);
   Older(r, opset).run();
   return r;
 }

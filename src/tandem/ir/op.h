@@ -129,4 +129,7 @@ void verify_structure(const Graph& g);
 // Quantisers of constants are kept (a Quant of a constant stays code and scale).
 void fold_constants(Graph& g);
 
+// Replaces nodes by those that `by` gives for them (nullptr: none); says whether any was. Their extents are not known before infer_shapes().
+bool replace_nodes(Graph& g, const std::function<DecomposeFn(const Node&)>& by);
+
 }  // namespace tandem::ir
