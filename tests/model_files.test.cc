@@ -60,7 +60,7 @@ TEST(ModelFiles, AreReadOrRefusedByName) {
     } catch (const Error& e) {
       EXPECT_EQ(e.code(), Exit::bad_input) << name << ": " << e.full();
       EXPECT_TRUE(e.full().find("node '") != std::string::npos || e.full().find("layer '") != std::string::npos || e.full().find("operator ") != std::string::npos) << name << " names no node: " << e.full();
-      refused += fmt::format("| {} | {} ({}) |\n", name, cell(e.message(), root), cell(e.where().substr(e.where().rfind(": ") + 2), root));
+      refused += fmt::format("| {} | {} ({}) |\n", name, cell(e.message(), root), cell(e.where().substr(e.where().rfind(": ") == std::string::npos ? 0 : e.where().rfind(": ") + 2), root));
       ++n;
     }
   }

@@ -57,7 +57,7 @@ Graph load_model(const Context& c, const std::string& path) {
   return a.load(c);
 }
 
-Graph probe_graph(std::string_view domain, std::string_view op) {
+Graph probe_graph(std::string_view domain, std::string_view op, std::vector<Tensor>* drawn) {
   Graph g;
   const OpDef* def = find_op(domain, op);
   if (!def || (domain == "tandem" && op != "Threshold" && op != "Delay")) return g;
@@ -67,6 +67,7 @@ Graph probe_graph(std::string_view domain, std::string_view op) {
     std::vector<Tensor> inputs;
     Sample s{r, g, inputs};
     def->sample(*def, s);
+    if (drawn) *drawn = std::move(inputs);
     return g;
   }
   const auto quant = [&](ValueId v, float scale, float bits, bool is_signed, const std::string& name) {
@@ -123,7 +124,8 @@ OpCells cells_of(std::string_view domain, std::string_view op) {
   c.adjoint = def->adjoint ? "yes" : "no";
   // The learning library lowers the ONNX operators and QONNX's quantisers (train/eager.cc).
   c.train = train::is_trained(domain, op) ? "yes" : "no";
-  Graph g = probe_graph(domain, op);
+  std::vector<Tensor> drawn;
+  Graph g = probe_graph(domain, op, &drawn);
   if (g.nodes.empty()) {  // operators of gradients: f32 only
     c.carrier = c.exec = "f32";
     c.rtl = "no";
@@ -142,8 +144,8 @@ OpCells cells_of(std::string_view domain, std::string_view op) {
   }
   try {
     if (p) {
-      std::vector<Tensor> in;
-      for (ValueId v : g.inputs) {
+      std::vector<Tensor> in = drawn;
+      if (in.empty()) for (ValueId v : g.inputs) {
         Shape s;
         for (const Dim& d : *g.values[static_cast<std::size_t>(v)].type.dims) s.push_back(d.n);
         Tensor t(g.values[static_cast<std::size_t>(v)].type.dtype, s);

@@ -33,6 +33,7 @@ struct OpCells {
 };
 OpCells cells_of(std::string_view domain, std::string_view op);
 // A graph of one operator between two quantisers; empty nodes when the operator is not of forward graphs.
-ir::Graph probe_graph(std::string_view domain, std::string_view op);
+// `inputs`: arrays that suit it, where the operator draws its own case.
+ir::Graph probe_graph(std::string_view domain, std::string_view op, std::vector<Tensor>* inputs = nullptr);
 
 }  // namespace tandem::cli

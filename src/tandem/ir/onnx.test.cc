@@ -426,6 +426,7 @@ TEST(onnx, older_opsets_take_the_form_of_opset_17) {
 TEST(onnx, every_operator_in_every_opset) {
   std::map<std::string, int> first;  // opset
   std::map<int, int> written;
+  int expansions = 0;
   for (const OpDef* o : all_ops()) {
     if (!o->sample || !o->domain.empty()) continue;
     for (std::uint64_t seed = 0; seed < 8; ++seed) {
@@ -449,20 +450,32 @@ TEST(onnx, every_operator_in_every_opset) {
         }
         const std::string where = fmt::format("{} seed {} opset {}", o->name, seed, opset);
         try {
-          int& least = first.emplace(o->name, opset).first->second;
-          least = std::min(least, opset);
-          ++written[opset];
           Graph h = parse_onnx(bytes);
           verify(h);
+          // An operator that is younger than the opset may be written as what it expands into, which rounds more often.
+          const bool expanded = std::none_of(h.nodes.begin(), h.nodes.end(), [&](const Node& n) { return n.op == o->name; });
+          if (!expanded) {
+            int& least = first.emplace(o->name, opset).first->second;
+            least = std::min(least, opset);
+          }
+          ++written[opset];
           h.metadata.clear();
           Graph again = parse_onnx(onnx_bytes(h, opset));
           again.metadata.clear();
           ASSERT_EQ(first_difference(h, again), "") << where;
-          EXPECT_EQ(h.nodes.size(), g.nodes.size()) << where;
+          if (expanded && o->expansion) {
+            ++expansions;
+          } else {
+            EXPECT_EQ(h.nodes.size(), g.nodes.size()) << where;
+          }
           infer_shapes(h);
           const std::vector<Tensor> z = evaluate_float(h, inputs);
           ASSERT_EQ(y.size(), z.size()) << where;
-          for (std::size_t i = 0; i < y.size(); ++i) EXPECT_TRUE(y[i].same(z[i])) << where;
+          for (std::size_t i = 0; i < y.size(); ++i) {
+            ASSERT_EQ(y[i].shape(), z[i].shape()) << where;
+            if (!expanded) EXPECT_TRUE(y[i].same(z[i])) << where;
+            else for (std::int64_t k = 0; k < y[i].size(); ++k) EXPECT_NEAR(y[i].at(k), z[i].at(k), 1e-5 * (1 + std::abs(y[i].at(k)))) << where;
+          }
         } catch (const Error& e) {
           ADD_FAILURE() << where << ": " << e.full() << "\n" << to_text(g);
         }
@@ -472,6 +485,7 @@ TEST(onnx, every_operator_in_every_opset) {
   // What ONNX's list of versions says of a few.
   for (const auto& [op, opset] : std::map<std::string, int>{{"Erf", 9}, {"Einsum", 12}, {"Trilu", 14}, {"LayerNormalization", 17}, {"Gelu", 20}, {"GroupNormalization", 18}, {"Sigmoid", 6}, {"ReduceSum", 6}, {"Slice", 6}, {"TopK", 6}, {"Pad", 6}})
     EXPECT_EQ(first[op], opset) << op;
+  EXPECT_GT(expansions, 100);
   EXPECT_GT(written[7], 200);
   EXPECT_GT(written[17], 600);
 }
@@ -487,9 +501,9 @@ TEST(onnx, a_node_without_a_form_in_an_opset_is_named) {
     }
   };
   const std::string x = input("x", {2, 3}), y = output("y");
-  const std::string m = wrong(x + node("Gelu", {"x"}, {"y"}, "", "act") + y, 17);
-  EXPECT_HAS(m, "node 'act' (Gelu)");
-  EXPECT_HAS(m, "opset 20 or later");
+  const std::string m = wrong(x + node("Trilu", {"x"}, {"y"}, "", "act") + y, 13);
+  EXPECT_HAS(m, "node 'act' (Trilu)");
+  EXPECT_HAS(m, "opset 14 or later");
   EXPECT_HAS(wrong(x + node("Softmax", {"x"}, {"y"}, int_attr("axis", 0)) + y, 11), "normalised together");
   EXPECT_HAS(wrong(x + input("lo", {}) + node("Clip", {"x", "lo"}, {"y"}) + y, 10), "is no constant number");
   EXPECT_HAS(wrong(x + node("Shape", {"x"}, {"y"}, int_attr("start", 1)) + msg(12, info("y", {1}, 7)), 13), "its attribute 'start' is of opset 15");

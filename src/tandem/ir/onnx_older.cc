@@ -413,10 +413,23 @@ Graph to_opset(const Graph& g, int opset) {
     const OpDef* op = n.domain.empty() && since(n.op) > opset ? find_op(n.domain, n.op) : nullptr;
     return op ? op->expansion : nullptr;
   };
+  if (std::any_of(r.nodes.begin(), r.nodes.end(), [&](const Node& n) { return young(n) != nullptr; })) try {
+      infer_shapes(r);  // expansions ask for ranks
+    } catch (const Error&) {  // the operator that cannot be understood is named below, or by who reads the file
+    }
   // What they expand into may be too young again.
-  for (int round = 0; round < 4 && replace_nodes(r, young); ++round) infer_shapes(r);
-  Older(r, opset).run();
-  return r;
+  bool expanded = false;
+  for (int round = 0; round < 4 && replace_nodes(r, young); ++round) infer_shapes(r), expanded = true;
+  try {
+    Older(r, opset).run();
+    return r;
+  } catch (const Error&) {
+    if (!expanded) throw;
+  }
+  // A part of an expansion is too young: the refusal names the node of the model.
+  Graph plain = g;
+  Older(plain, opset).run();
+  return plain;
 }
 
 }  // namespace tandem::ir::onnx_file

@@ -23,9 +23,6 @@ struct RandomGraph {
   std::vector<Tensor> inputs;   // one sample for it
 };
 RandomGraph random_graph(const RandomGraphOptions& options, std::uint64_t seed);
-// A graph of any registered operators that sample themselves, float and integer, with islands of quantised values; values feed later
-// operators through Cast, Reshape, Tile, Pad, Slice and Clip. Of the options only max_layers (the operators drawn) counts.
-RandomGraph random_operators(const RandomGraphOptions& options, std::uint64_t seed);
 // The options but all_operators: another random sample for the same graph.
 std::vector<Tensor> random_inputs(const Graph& g, std::uint64_t seed);
 
