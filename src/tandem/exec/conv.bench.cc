@@ -7,11 +7,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <dnnl.hpp>
+#include <filesystem>
 #include <fstream>
 #include <numeric>
 
@@ -20,6 +22,8 @@
 #include "tandem/exec/library.h"
 #include "tandem/ir/op.h"
 #include "tandem/numerics/int8.h"
+#include "tandem/tool/process.h"
+#include "tandem/tool/work.h"
 
 extern "C" void omp_set_num_threads(int);
 
@@ -187,13 +191,23 @@ BENCHMARK(Int8Gemm)->ArgsProduct({{1, 2}, {1024}, {1024}, {1024}})->ArgsProduct(
 // oneDNN alone with every instruction of the machine (AMX where it has it), in a process of its own: what there would be to gain.
 void OneDnnUncapped(benchmark::State& state) {
   for (auto _ : state) {
-    FILE* f = popen("DNNL_MAX_CPU_ISA=ALL /proc/$PPID/exe --benchmark_filter='Int8Conv/1/-1|Int8Gemm/1/1024' 2>/dev/null", "r");
-    if (!f) break;
+    const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe");
+    const tool::WorkFolder folder;
+    tool::Process p;
+    p.folder = folder.path();
+    p.readable = {self.parent_path()};
+    p.argv = {self.string(), "--benchmark_filter=Int8Conv/1/-1|Int8Gemm/1/1024"};
+    p.env["DNNL_MAX_CPU_ISA"] = "ALL";
+    p.seconds = 120;
+    const std::string out = p.run().out;
     const char* names[] = {"conv_gop/s", "gemm_gop/s"};
+    constexpr std::string_view key = "onednn_gop/s=";
     std::size_t at = 0;
-    for (char line[1024]; std::fgets(line, sizeof line, f);)
-      if (const char* p = std::strstr(line, "onednn_gop/s="); p && at < 2) state.counters[names[at++]] = std::strtod(p + 13, nullptr);
-    pclose(f);
+    for (std::size_t i = out.find(key); i != std::string::npos && at < 2; i = out.find(key, i + 1)) {
+      double v = 0;
+      std::from_chars(out.data() + i + key.size(), out.data() + out.size(), v);
+      state.counters[names[at++]] = v;
+    }
   }
 }
 BENCHMARK(OneDnnUncapped)->Iterations(1)->UseRealTime()->Unit(benchmark::kMillisecond);

@@ -844,11 +844,18 @@ class Lowering {
   // Groups after a move, by moving the expanded groups like the elements.
   static GQ moved(const GQ& q, const Shape& in, const Shape& out, const std::vector<std::int64_t>& index) {
     if (q.scalar()) return GQ(q.v[0]);
-    GQ e = expand(q, in), y;
+    // The numbers of the groups are moved, not their rationals: an image has few groups and many elements.
+    const std::vector<std::int32_t> group = group_index(q.shape, in);
+    Grouped<std::int32_t> y;
     y.shape = out;
     y.v.resize(static_cast<std::size_t>(element_count(out)));
-    for (std::size_t i = 0; i < y.v.size(); ++i) y.v[i] = e.v[index.empty() ? i : index[i]];
-    return compress(std::move(y));
+    for (std::size_t i = 0; i < y.v.size(); ++i) y.v[i] = group[static_cast<std::size_t>(index.empty() ? static_cast<std::int64_t>(i) : index[i])];
+    y = compress(std::move(y));
+    GQ r;
+    r.shape = y.shape;
+    r.v.clear();
+    for (std::int32_t k : y.v) r.v.push_back(q.v[static_cast<std::size_t>(k)]);
+    return compress(std::move(r));
   }
 
   Val move(const Node& n) {
