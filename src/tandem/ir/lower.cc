@@ -869,15 +869,18 @@ class Lowering {
       m.kind = IntMove::transpose;
       for (std::size_t i = 0; i < in.size(); ++i) m.perm.push_back(static_cast<std::int64_t>(in.size() - 1 - i));
       m.perm = n.attr_ints("perm", m.perm);
-      auto is = row_major_strides(in), os = row_major_strides(out);
+      const auto strides = row_major_strides(in);
       m.index.resize(static_cast<std::size_t>(element_count(out)));
-      for (std::int64_t i = 0; i < static_cast<std::int64_t>(m.index.size()); ++i) {
-        std::int64_t rest = i, at = 0;
-        for (std::size_t d = 0; d < out.size(); ++d) {
-          at += rest / os[d] * is[m.perm[d]];
-          rest %= os[d];
+      Shape at(out.size());
+      std::int64_t from = 0;
+      for (std::int64_t& i : m.index) {
+        i = from;
+        for (std::size_t d = out.size(); d-- > 0;) {  // the next position of the output
+          from += strides[m.perm[d]];
+          if (++at[d] < out[d]) break;
+          from -= strides[m.perm[d]] * out[d];
+          at[d] = 0;
         }
-        m.index[i] = at;
       }
     } else if (n.op == "Gather") {
       m.kind = IntMove::gather;
