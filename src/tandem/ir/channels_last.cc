@@ -97,11 +97,10 @@ ValueId ChannelsLast::moved(ValueId v, const Ints& perm, const std::string& name
   if (const Tensor* t = g_.constant(v)) return g_.add_constant(name + "/moved", permuted(*t, perm));
   const Dims& d = dims_of_value(g_, v, name);
   bool known = true;
-  int wide = 0;
   Ints wide_before, wide_after, shape{0};
   for (std::size_t i = 1; i < d.size(); ++i) {
     known = known && d[i].known();
-    if (d[i].n != 1) ++wide, wide_before.push_back(static_cast<std::int64_t>(i));
+    if (d[i].n != 1) wide_before.push_back(static_cast<std::int64_t>(i));
     shape.push_back(d[static_cast<std::size_t>(perm[i])].n);
     if (d[static_cast<std::size_t>(perm[i])].n != 1) wide_after.push_back(perm[i]);
   }

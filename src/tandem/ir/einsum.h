@@ -27,7 +27,7 @@ struct AffineIndex {  // one index of an operand: floor((sum of terms + offset) 
   std::vector<AffineTerm> terms;
   std::int64_t offset = 0;
   std::int64_t divisor = 1;
-  std::vector<DataTerm> data = {};
+  std::vector<DataTerm> data;  // no initialiser: the type is not complete here
   bool clamped = false;  // to the operand's extent
 };
 // An operand with one index for each axis; with one index in all, of its row-major elements. Without a name: the number that its
