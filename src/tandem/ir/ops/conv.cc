@@ -32,6 +32,7 @@ void infer_window(InferContext& c, const Shape& kernel, Dim channels) {
 Shape kernel_of_weights(const InferContext& c, std::size_t weights) {
   const Dims& w = c.dims(weights);
   if (w.size() != c.dims(0).size()) c.fail(fmt::format("weights have rank {}, the input {}", w.size(), c.dims(0).size()), "the same number of spatial axes");
+  if (w.size() < 3) c.fail(fmt::format("weights have rank {}", w.size()), "two axes of channels and at least one of space");
   if (!all_known(w)) c.fail("weights have unknown extents");
   const Shape kernel = extents(Dims(w.begin() + 2, w.end()));
   if (c.node.attr_ints("kernel_shape", kernel) != kernel) c.fail("kernel_shape disagrees with the weights' extents");
