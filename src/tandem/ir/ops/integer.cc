@@ -108,8 +108,8 @@ std::vector<ValueId> decompose_qlinear(Graph& g, const Node& n) {
   const bool conv = n.op == "QLinearConv";
   for (std::size_t i : {1, 2, 4, 5, 6, 7})
     if (n.in(i) == kNone || !g.constant(n.in(i))) return {};
-  const auto& x = g.values[static_cast<std::size_t>(n.in(0))].type.dims;
-  const auto& w = g.values[static_cast<std::size_t>(n.in(3))].type.dims;
+  // Copies: values are added below.
+  const std::optional<Dims> x = g.values[static_cast<std::size_t>(n.in(0))].type.dims, w = g.values[static_cast<std::size_t>(n.in(3))].type.dims;
   if (!x || !w || x->size() < 2 || w->size() < 2) return {};
   const std::string base = n.name.empty() ? g.values[static_cast<std::size_t>(n.outputs[0])].name : n.name;
   const auto rank = static_cast<std::int64_t>(x->size());
