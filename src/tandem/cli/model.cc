@@ -51,12 +51,6 @@ Graph ModelArgs::load(const Context& c) const {
   return g;
 }
 
-Graph load_model(const Context& c, const std::string& path) {
-  ModelArgs a;
-  a.file = path;
-  return a.load(c);
-}
-
 Graph probe_graph(std::string_view domain, std::string_view op, std::vector<Tensor>* drawn) {
   Graph g;
   const OpDef* def = find_op(domain, op);

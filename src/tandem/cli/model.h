@@ -20,7 +20,6 @@ struct ModelArgs {
   ir::Graph read(const Context& c) const;  // its structure: operators may be unknown
   ir::Graph load(const Context& c) const;  // verified
 };
-ir::Graph load_model(const Context& c, const std::string& path);
 
 using ir::bind_to_one;
 

@@ -290,4 +290,20 @@ Tensor ChannelsLast::channels_for(Id x, const Tensor& t) const {
   return permuted(t.reshaped(split), perm).reshaped(t.shape());
 }
 
+void pad_same(ChannelsLast::Attrs& a, const Dims& image, const Ints& kernel, const Ints& stride, const Ints& dilation) {
+  const std::size_t n = kernel.size();
+  Ints p(2 * n, 0);
+  for (std::size_t i = 0; i < n; ++i) {
+    const Dim d = image[i + 1];
+    if (!d.known()) {
+      a["auto_pad"] = std::string("SAME_UPPER");
+      return;
+    }
+    const std::int64_t reach = (kernel[i] - 1) * dilation[i] + 1, count = (d.n + stride[i] - 1) / stride[i];
+    const std::int64_t total = std::max<std::int64_t>(0, (count - 1) * stride[i] + reach - d.n);
+    p[i] = total / 2, p[n + i] = total - total / 2;
+  }
+  a["pads"] = p;
+}
+
 }  // namespace tandem::ir

@@ -77,6 +77,8 @@ class ChannelsLast {
 
 // Extents of a value; Error names `where` when the rank is unknown.
 const Dims& dims_of_value(const Graph& g, ValueId v, const std::string& where);
+// The pads of TensorFlow's SAME for windows over an image [batch, spatial ..., channels]: as "pads", or as auto_pad where an extent is free.
+void pad_same(ChannelsLast::Attrs& a, const Dims& image, const std::vector<std::int64_t>& kernel, const std::vector<std::int64_t>& stride, const std::vector<std::int64_t>& dilation);
 // A constant with its axes permuted: result axis i is axis perm[i] of t.
 Tensor permuted(const Tensor& t, const std::vector<std::int64_t>& perm);
 

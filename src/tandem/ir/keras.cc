@@ -599,18 +599,7 @@ void Reader::pad(const Layer& l, Attrs& a, const Dims& in, const Ints& kernel, c
     return;
   }
   if (mode != "same") fail(l, fmt::format("padding '{}'", printable(mode)), "valid, same or causal");
-  Ints p(2 * n, 0);
-  for (std::size_t i = 0; i < n; ++i) {
-    const Dim d = in[i + 1];
-    if (!d.known()) {
-      a["auto_pad"] = std::string("SAME_UPPER");
-      return;
-    }
-    const std::int64_t reach = (kernel[i] - 1) * dilation[i] + 1, out = (d.n + stride[i] - 1) / stride[i];
-    const std::int64_t total = std::max<std::int64_t>(0, (out - 1) * stride[i] + reach - d.n);
-    p[i] = total / 2, p[n + i] = total - total / 2;
-  }
-  a["pads"] = p;
+  pad_same(a, in, kernel, stride, dilation);
 }
 Id Reader::biased(const Layer& l, ValueId y, const Tensor& bias, const std::optional<Quantiser>& q, std::size_t axes, const std::string& name) {
   Shape s(axes + 1, 1);

@@ -25,10 +25,10 @@
 
 namespace tandem::ir {
 
-// Error(bad_input) names the file, the node or value and what was expected; Error(limit) names the limit.
-enum class Absent { refuse, invent };
 // invent: weights in files that do not exist are small random numbers, the same every time, for models that carry structure only;
 // the metadata "onnx.invented" then names the files.
+enum class Absent { refuse, invent };
+// Error(bad_input) names the file, the node or value and what was expected; Error(limit) names the limit.
 Graph read_onnx(const std::filesystem::path& path, const Limits& limits = {}, Absent absent = Absent::refuse);
 // The same from memory; external data are refused.
 Graph parse_onnx(std::string_view bytes, const Limits& limits = {});

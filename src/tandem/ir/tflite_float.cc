@@ -208,19 +208,7 @@ void Importer::pads(Attrs& a, const Dims& image, const Ints& kernel, const Ints&
   for (std::size_t i = 0; i < kernel.size(); ++i)
     if (kernel[i] < 1 || stride[i] < 1 || dilation[i] < 1) fail("a window, stride or dilation below 1");
   if (option("padding") == 1) return;
-  const std::size_t n = kernel.size();
-  Ints p(2 * n, 0);
-  for (std::size_t i = 0; i < n; ++i) {
-    const Dim d = image[i + 1];
-    if (!d.known()) {
-      a["auto_pad"] = std::string("SAME_UPPER");
-      return;
-    }
-    const std::int64_t reach = (kernel[i] - 1) * dilation[i] + 1, count = (d.n + stride[i] - 1) / stride[i];
-    const std::int64_t total = std::max<std::int64_t>(0, (count - 1) * stride[i] + reach - d.n);
-    p[i] = total / 2, p[n + i] = total - total / 2;
-  }
-  a["pads"] = p;
+  pad_same(a, image, kernel, stride, dilation);
 }
 Id Importer::biased(ValueId y, std::size_t bias, std::int64_t channels, const std::string& name, bool image) {
   const auto hold = [&](ValueId v) { return image ? b_.hold_first(v) : b_.hold(v); };
