@@ -35,14 +35,27 @@ bool replace_nodes(Graph& g, const std::function<DecomposeFn(const Node&)>& by) 
   g.nodes.clear();
   for (const Node& n : before) {
     const DecomposeFn f = by(n);
+    const std::size_t first = g.nodes.size();
     const std::vector<ValueId> y = f ? f(g, n) : std::vector<ValueId>{};
     if (y.empty()) {
       g.nodes.push_back(n);
       continue;
     }
     any = true;
-    for (std::size_t i = 0; i < y.size(); ++i) {  // the last nodes write the values that n wrote
-      for (Node& m : g.nodes) std::replace(m.outputs.begin(), m.outputs.end(), y[i], n.outputs[i]);
+    // The new nodes write the values that n wrote; one that passes an operand through, or the same value twice, is copied.
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      if (n.outputs[i] == kNone) continue;
+      const auto same = static_cast<std::size_t>(std::find(y.begin(), y.begin() + static_cast<std::ptrdiff_t>(i), y[i]) - y.begin());
+      const ValueId from = same < i && n.outputs[same] != kNone ? n.outputs[same] : y[i];
+      bool written = false;
+      for (std::size_t k = first; k < g.nodes.size(); ++k) {
+        Node& m = g.nodes[k];
+        written = written || std::find(m.outputs.begin(), m.outputs.end(), y[i]) != m.outputs.end();
+        std::replace(m.outputs.begin(), m.outputs.end(), y[i], n.outputs[i]);
+        if (written) std::replace(m.inputs.begin(), m.inputs.end(), y[i], n.outputs[i]);
+      }
+      if (written) continue;
+      g.nodes.push_back({.name = n.name, .op = "Identity", .inputs = {from}, .outputs = {n.outputs[i]}});
     }
   }
   return any;

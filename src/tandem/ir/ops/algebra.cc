@@ -1,4 +1,6 @@
 // Einsum and determinants.
+#include "tandem/ir/ops/adjoints.h"
+#include "tandem/ir/ops/expansions.h"
 #include "tandem/ir/ops/kit.h"
 
 namespace tandem::ir {
@@ -281,7 +283,7 @@ const OpDef kOps[] = {
           .source = "vector-Jacobian product of ONNX Einsum-12", .inputs = {{"dY", "gradient of the output"}, {"X", "operands", false, true}}, .outputs = {{"dX", "of the extents of the operand"}},
           .attributes = {{"equation", AttrType::string, "required", "as in Einsum"}, {"operand", AttrType::integer, "0", "whose gradient"}}, .infer = infer_einsum_grad, .eval = {einsum_grad_eval, nullptr}},
     OpDef{.domain = "", .name = "Det", .summary = "Determinant.", .doc = "Of the matrices in the last two axes, by elimination.", .source = "ONNX Det-11", .inputs = {{"X", "[..., n, n]"}}, .outputs = {{"Y", "[...]"}},
-          .infer = infer_det, .eval = both<DetEval>(), .sample = sample_det},
+          .infer = infer_det, .eval = both<DetEval>(), .adjoint = adjoint_expanded, .expansion = expand_det, .sample = sample_det},
 };
 
 }  // namespace

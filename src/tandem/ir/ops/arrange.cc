@@ -1,4 +1,6 @@
 // Crops, grids and columns of images, and counted n-grams: AffineGrid, CenterCropPad, Col2Im, TfIdfVectorizer.
+#include "tandem/ir/ops/adjoints.h"
+#include "tandem/ir/ops/expansions.h"
 #include "tandem/ir/ops/kit.h"
 
 namespace tandem::ir {
@@ -256,14 +258,14 @@ void sample_tfidf(const OpDef& op, Sample& s) {
 const OpDef kOps[] = {
     OpDef{.domain = "", .name = "AffineGrid", .summary = "Coordinates under an affine map, as GridSample reads them.", .doc = "Y[n, p] = theta[n] (coordinates of p in [-1, 1], last axis first, then 1).", .source = "ONNX AffineGrid-20",
           .inputs = {{"theta", "[N, axes, axes + 1], two or three axes"}, {"size", "[N, C, spatial axes]"}}, .outputs = {{"Y", "[N, spatial axes, axes]"}}, .attributes = {{"align_corners", AttrType::integer, "0", "1: -1 and 1 are the centres of the outer elements, 0: their outer edges"}},
-          .infer = infer_affine, .eval = {affine_eval, nullptr}, .sample = sample_affine},
+          .infer = infer_affine, .eval = {affine_eval, nullptr}, .adjoint = adjoint_expanded, .expansion = expand_affine_grid, .sample = sample_affine},
     OpDef{.domain = "", .name = "CenterCropPad", .summary = "The centre of a tensor, or a tensor in the centre of zeros.", .doc = "Along each of the axes: where the extent shrinks by d, floor(d / 2) elements fall off in front; where it grows, floor(d / 2) zeros go in front.",
           .source = "ONNX CenterCropPad-18", .inputs = {{"X", "any shape"}, {"shape", "new extents of the axes"}}, .outputs = {{"Y", "the new extents"}}, .attributes = {{"axes", AttrType::integers, "every axis", "the axes that shape speaks of"}},
-          .infer = infer_crop, .eval = {crop_eval, nullptr}, .sample = sample_crop},
+          .infer = infer_crop, .eval = {crop_eval, nullptr}, .adjoint = adjoint_expanded, .expansion = expand_crop_pad, .sample = sample_crop},
     OpDef{.domain = "", .name = "Col2Im", .summary = "Adds columns up to images.", .doc = "The adjoint of cutting blocks: element k of block p is added to the element of the image that it was cut from; what lies in the padding is dropped.", .source = "ONNX Col2Im-18",
           .inputs = {{"X", "[N, C * elements of a block, blocks]"}, {"image_shape", "spatial extents"}, {"block_shape", "extents of a block"}}, .outputs = {{"Y", "[N, C, spatial axes]"}},
           .attributes = {{"dilations", AttrType::integers, "ones", "between the elements of a block"}, {"pads", AttrType::integers, "zeros", "around the image: befores, then afters"}, {"strides", AttrType::integers, "ones", "between blocks"}},
-          .infer = infer_columns, .eval = {columns_eval, nullptr}, .sample = sample_columns},
+          .infer = infer_columns, .eval = {columns_eval, nullptr}, .adjoint = adjoint_expanded, .expansion = expand_col2im, .sample = sample_columns},
     OpDef{.domain = "", .name = "TfIdfVectorizer", .summary = "Counts n-grams.", .doc = "Each n-gram of the pool that occurs, with up to max_skip_count elements skipped between neighbours (the same number everywhere; not for single elements), counts in its column: TF the count, IDF its weight once, TFIDF both.",
           .source = "ONNX TfIdfVectorizer-9", .inputs = {{"X", "integers: [length] or [batch, length]"}}, .outputs = {{"Y", "f32: [columns] or [batch, columns]"}},
           .attributes = {{"max_gram_length", AttrType::integer, "required", "longest n-gram counted"}, {"max_skip_count", AttrType::integer, "required", "most elements skipped"}, {"min_gram_length", AttrType::integer, "required", "shortest n-gram counted"}, {"mode", AttrType::string, "required", "TF, IDF or TFIDF"},

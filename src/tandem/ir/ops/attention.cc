@@ -1,4 +1,6 @@
 // What transformers are made of: attention, rotary positions, caches, routed experts.
+#include "tandem/ir/ops/adjoints.h"
+#include "tandem/ir/ops/expansions.h"
 #include "tandem/ir/ops/kit.h"
 
 namespace tandem::ir {
@@ -427,16 +429,16 @@ const OpDef kOps[] = {
           .outputs = {{"Y", "as Q"}, {"present_key", "past and new", true}, {"present_value", "past and new", true}, {"qk_matmul_output", "scores, as qk_matmul_output_mode says", true}},
           .attributes = {{"is_causal", AttrType::integer, "0", "1: no look ahead"}, {"kv_num_heads", AttrType::integer, "0", "of rank 3"}, {"q_num_heads", AttrType::integer, "0", "of rank 3"}, {"qk_matmul_output_mode", AttrType::integer, "0", "0: products, 1: after softcap, 2: with the mask, 3: after softmax"},
                          {"scale", AttrType::real, "1/sqrt(size)", "of the products"}, {"softcap", AttrType::real, "0", "c tanh(x / c); 0: none"}, {"softmax_precision", AttrType::integer, "", "not read: softmax is f64"}},
-          .infer = infer_attention, .eval = {attention_eval, nullptr}, .sample = sample_attention},
+          .infer = infer_attention, .eval = {attention_eval, nullptr}, .adjoint = adjoint_expanded, .expansion = expand_attention, .sample = sample_attention},
     OpDef{.domain = "", .name = "RotaryEmbedding", .summary = "Rotates columns by the position.", .doc = kRotaryDoc, .source = "ONNX RotaryEmbedding-23; Su et al. 2021",
           .inputs = {{"X", "[batch, length, heads * size] or [batch, heads, length, size]"}, {"cos_cache", "[positions, rotated / 2], or [batch, length, rotated / 2] without position_ids"}, {"sin_cache", "as cos_cache"}, {"position_ids", "[batch, length]", true}},
-          .outputs = {{"Y", "shape of X"}}, .attributes = kRotaryAttributes, .infer = infer_rotary, .eval = {rotary_eval, nullptr}, .sample = sample_rotary},
+          .outputs = {{"Y", "shape of X"}}, .attributes = kRotaryAttributes, .infer = infer_rotary, .eval = {rotary_eval, nullptr}, .adjoint = adjoint_expanded, .expansion = expand_rotary, .sample = sample_rotary},
     OpDef{.domain = "", .name = "TensorScatter", .summary = "Writes into a cache.", .doc = "Y = past_cache with `update` along the axis from write_indices[b] on; circular: modulo its length.", .source = "ONNX TensorScatter-24",
           .inputs = {{"past_cache", "[batch, ...]"}, {"update", "not longer along the axis"}, {"write_indices", "[batch]; default 0", true}}, .outputs = {{"Y", "shape of past_cache"}}, .attributes = {{"axis", AttrType::integer, "-2", "not the batch"}, {"mode", AttrType::string, "linear", "linear or circular"}},
-          .infer = infer_cache, .eval = {cache_eval, nullptr}, .sample = sample_cache},
+          .infer = infer_cache, .eval = {cache_eval, nullptr}, .adjoint = adjoint_expanded, .expansion = expand_cache, .sample = sample_cache},
     OpDef{.domain = kMicrosoft, .name = "RotaryEmbedding", .summary = "Rotates columns by the position.", .doc = kRotaryDoc, .source = "onnxruntime com.microsoft.RotaryEmbedding",
           .inputs = {{"X", "[batch, length, heads * size] or [batch, heads, length, size]"}, {"position_ids", "[batch, length], or [1]: the first"}, {"cos_cache", "[positions, rotated / 2]"}, {"sin_cache", "as cos_cache"}}, .outputs = {{"Y", "shape of X"}},
-          .attributes = [] { auto a = kRotaryAttributes; a.push_back({"scale", AttrType::real, "1", "not read"}); a.push_back({"is_packed_batching", AttrType::integer, "0", "only 0"}); return a; }(), .infer = infer_rotary, .eval = {rotary_eval, nullptr}, .sample = sample_rotary},
+          .attributes = [] { auto a = kRotaryAttributes; a.push_back({"scale", AttrType::real, "1", "not read"}); a.push_back({"is_packed_batching", AttrType::integer, "0", "only 0"}); return a; }(), .infer = infer_rotary, .eval = {rotary_eval, nullptr}, .adjoint = adjoint_expanded, .expansion = expand_rotary, .sample = sample_rotary},
     OpDef{.domain = kMicrosoft, .name = "MultiHeadAttention", .summary = "Attention over rows of queries, keys and values.", .doc = "As Attention, with a bias for the three, attention_bias added to the scores, and mask_filter_value added where a key is padding or (unidirectional) ahead.",
           .source = "onnxruntime com.microsoft.MultiHeadAttention", .inputs = {{"query", "[batch, length, heads * size]"}, {"key", "as query"}, {"value", "as query"}, {"bias", "columns of all three", true}, {"key_padding_mask", "[batch]: lengths, or [batch, total]: 0 where padding", true}, {"attention_bias", "broadcasts to [batch, heads, length, total]", true},
                      {"past_key", "[batch, heads, past, size]", true}, {"past_value", "as past_key", true}}, .outputs = {{"Y", "[batch, length, heads * size]"}, {"present_key", "past and new", true}, {"present_value", "past and new", true}},

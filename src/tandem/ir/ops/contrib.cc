@@ -1,4 +1,6 @@
 // Operators of onnxruntime (com.microsoft) that optimised and quantised exports contain.
+#include "tandem/ir/ops/adjoints.h"
+#include "tandem/ir/ops/expansions.h"
 #include "tandem/ir/ops/kit.h"
 
 namespace tandem::ir {
@@ -356,9 +358,9 @@ std::span<const OpDef> contrib_ops() {
             .inputs = {{"input", "any shape"}, {"skip", "broadcasts to input"}, {"gamma", "one per column"}, {"bias", "one per column", true}}, .outputs = {{"Y", "shape of input"}, {"mean", "f32: zeros", true}, {"inv_std_var", "f32", true}, {"input_skip_bias_sum", "s", true}}, .attributes = {kSmall}, .infer = infer_skip,
             .eval = {skip_eval, nullptr}, .sample = sample_skip},
       OpDef{.domain = "", .name = "SimplifiedLayerNormalization", .summary = "RMSNormalization, as onnxruntime names it.", .doc = "Y = scale X / sqrt(mean(X^2) + epsilon), over the axes from `axis` on.", .source = "onnxruntime SimplifiedLayerNormalization", .inputs = {{"X", "any shape"}, {"scale", "one per element of the last axes"}},
-            .outputs = {{"Y", "shape of X"}, {"inv_std_var", "f32", true}}, .attributes = {kFirstAxis, kSmallSimple, kStash}, .infer = infer_skip, .eval = {skip_eval, nullptr}, .sample = sample_skip},
+            .outputs = {{"Y", "shape of X"}, {"inv_std_var", "f32", true}}, .attributes = {kFirstAxis, kSmallSimple, kStash}, .infer = infer_skip, .eval = {skip_eval, nullptr}, .adjoint = adjoint_expanded, .expansion = expand_simplified_layer, .sample = sample_skip},
       OpDef{.domain = kMicrosoft, .name = "SimplifiedLayerNormalization", .summary = "RMSNormalization, as onnxruntime names it.", .doc = "Y = scale X / sqrt(mean(X^2) + epsilon), over the axes from `axis` on.", .source = "onnxruntime SimplifiedLayerNormalization", .inputs = {{"X", "any shape"}, {"scale", "one per element of the last axes"}},
-            .outputs = {{"Y", "shape of X"}, {"inv_std_var", "f32", true}}, .attributes = {kFirstAxis, kSmallSimple, kStash}, .infer = infer_skip, .eval = {skip_eval, nullptr}, .sample = sample_skip},
+            .outputs = {{"Y", "shape of X"}, {"inv_std_var", "f32", true}}, .attributes = {kFirstAxis, kSmallSimple, kStash}, .infer = infer_skip, .eval = {skip_eval, nullptr}, .adjoint = adjoint_expanded, .expansion = expand_simplified_layer, .sample = sample_skip},
       OpDef{.domain = kMicrosoft, .name = "FusedConv", .summary = "Conv, a sum and an activation.", .doc = "Y = activation(Conv(X, W, B) + Z).", .source = "onnxruntime com.microsoft.FusedConv", .inputs = {{"X", "[N, C, spatial]"}, {"W", "[out, C/group, taps]"}, {"B", "[out]", true}, {"Z", "shape of Y", true}}, .outputs = {{"Y", "as of Conv"}},
             .attributes = with(kConv.attributes, {{"activation", AttrType::string, "none", "Relu, Tanh, Sigmoid, LeakyRelu, Clip or HardSigmoid"}, {"activation_params", AttrType::reals, "", "alpha of LeakyRelu, bounds of Clip, alpha and beta of HardSigmoid"}}), .infer = infer_fused_conv, .eval = {fused_conv, nullptr}, .sample = sample_fused_conv},
       OpDef{.domain = kMicrosoft, .name = "QLinearAdd", .summary = "Sum of quantised tensors, quantised again.", .doc = kQAdd, .source = "onnxruntime com.microsoft.QLinearAdd", .inputs = two_quantised(), .outputs = {{"C", "type of A"}}, .infer = infer_qbinary, .eval = {qbinary, nullptr}, .sample = sample_qbinary},

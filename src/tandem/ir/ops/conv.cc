@@ -1,4 +1,5 @@
 // Conv, ConvTranspose and the pooling operators, over any number of spatial axes.
+#include "tandem/ir/ops/expansions.h"
 #include "tandem/ir/ops/adjoints.h"
 #include "tandem/ir/ops/cascade.h"
 #include "tandem/ir/ops/kit.h"
@@ -603,7 +604,7 @@ const OpDef kLpPool{
     .doc = "Y = (sum over the window of |X|^p)^(1/p); padding adds nothing.",
     .source = "ONNX LpPool-18",
     .inputs = kImage, .outputs = kPooled, .attributes = window_attributes({kCeil, kPower}),
-    .infer = infer_pool, .eval = {lp_eval, nullptr}, .einsum = pool_einsum, .sample = sample_pool};
+    .infer = infer_pool, .eval = {lp_eval, nullptr}, .einsum = pool_einsum, .adjoint = adjoint_expanded, .expansion = expand_lp_pool, .sample = sample_pool};
 
 const OpDef kGlobalAveragePool{
     .domain = "", .name = "GlobalAveragePool",

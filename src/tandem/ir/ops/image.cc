@@ -1,4 +1,6 @@
 // Resampling and detection: Resize, GridSample, RoiAlign, NonMaxSuppression, DeformConv.
+#include "tandem/ir/ops/adjoints.h"
+#include "tandem/ir/ops/expansions.h"
 #include "tandem/ir/ops/cascade.h"
 #include "tandem/ir/ops/kit.h"
 
@@ -608,12 +610,12 @@ std::span<const OpDef> image_ops() {
             .inputs = {{"X", "[N, C, spatial]"}, {"grid", "[N, spatial of Y, number of axes]"}}, .outputs = {{"Y", "[N, C, spatial of the grid]"}},
             .attributes = {{"align_corners", AttrType::integer, "0", "1: -1 and 1 are the centres of the outer elements, 0: their outer edges"}, {"mode", AttrType::string, "linear", "linear, nearest or cubic; bilinear and bicubic are the same"},
                            {"padding_mode", AttrType::string, "zeros", "zeros, border or reflection"}},
-            .infer = infer_grid, .eval = {grid_eval, nullptr}, .einsum = grid_einsum, .sample = sample_grid},
+            .infer = infer_grid, .eval = {grid_eval, nullptr}, .einsum = grid_einsum, .adjoint = adjoint_expanded, .expansion = expand_grid_sample, .sample = sample_grid},
       OpDef{.domain = "", .name = "RoiAlign", .summary = "Regions of interest on a common grid.", .doc = "Each bin is the mean of bilinear samples (mode max: the largest weighted neighbour, as ONNX's reference has it).", .source = "ONNX RoiAlign-16",
             .inputs = {{"X", "[N, C, H, W]"}, {"rois", "[rois, 4]: x0, y0, x1, y1"}, {"batch_indices", "[rois]"}}, .outputs = {{"Y", "[rois, C, output_height, output_width]"}},
             .attributes = {{"coordinate_transformation_mode", AttrType::string, "half_pixel", "half_pixel or output_half_pixel"}, {"mode", AttrType::string, "avg", "avg or max"}, {"output_height", AttrType::integer, "1", "rows of bins"},
                            {"output_width", AttrType::integer, "1", "columns of bins"}, {"sampling_ratio", AttrType::integer, "0", "samples along each axis of a bin; 0: by its size"}, {"spatial_scale", AttrType::real, "1", "from the rois' coordinates to X's"}},
-            .infer = infer_roi, .eval = {roi_eval, nullptr}, .sample = sample_roi},
+            .infer = infer_roi, .eval = {roi_eval, nullptr}, .adjoint = adjoint_expanded, .expansion = expand_roi_align, .sample = sample_roi},
       OpDef{.domain = "", .name = "NonMaxSuppression", .summary = "Keeps the boxes of highest score that do not overlap.",
             .doc = "By descending score (equal ones: the lower index first), a box of a score above the threshold is kept unless its intersection over union with a kept one is above iou_threshold.", .source = "ONNX NonMaxSuppression-11",
             .inputs = {{"boxes", "[batch, boxes, 4]"}, {"scores", "[batch, classes, boxes]"}, {"max_output_boxes_per_class", "default 0", true}, {"iou_threshold", "default 0", true}, {"score_threshold", "default none", true}},
@@ -623,7 +625,7 @@ std::span<const OpDef> image_ops() {
             .inputs = {{"X", "[N, C, H, W]"}, {"W", "[out, C/group, kh, kw]"}, {"offset", "[N, offset_group * kh * kw * 2, out_h, out_w]"}, {"B", "[out]", true}, {"mask", "[N, offset_group * kh * kw, out_h, out_w]; default 1", true}},
             .outputs = {{"Y", "[N, out, out_h, out_w]"}},
             .attributes = [] { auto a = kConv.attributes; a.push_back({"offset_group", AttrType::integer, "1", "groups of channels with their own offsets"}); return a; }(),
-            .infer = infer_deform, .eval = {deform_eval, nullptr}, .einsum = deform_einsum, .sample = sample_deform},
+            .infer = infer_deform, .eval = {deform_eval, nullptr}, .einsum = deform_einsum, .adjoint = adjoint_expanded, .expansion = expand_deform_conv, .sample = sample_deform},
   };
   return ops;
 }

@@ -1,4 +1,5 @@
 // Normalisations, softmax's relatives, and the linear quantisers of ONNX.
+#include "tandem/ir/ops/expansions.h"
 #include "tandem/ir/ops/adjoints.h"
 #include "tandem/ir/ops/cascade.h"
 #include "tandem/ir/ops/kit.h"
@@ -507,7 +508,7 @@ const OpDef kOps[] = {
     OpDef{.domain = "", .name = "LRN", .summary = "Local response normalisation across channels.", .doc = "Y[c] = X[c] / (bias + alpha/size * sum of X[j]^2 over j from c-(size-1)/2 to c+size/2) ^ beta.", .source = "ONNX LRN-13",
           .inputs = {{"X", "[batch, channels, ...]"}}, .outputs = kY,
           .attributes = {{"alpha", AttrType::real, "0.0001", "weight of the squares"}, {"beta", AttrType::real, "0.75", "exponent"}, {"bias", AttrType::real, "1", "added"}, {"size", AttrType::integer, "required", "channels summed over"}},
-          .infer = infer_lrn, .eval = {lrn_eval, nullptr}, .einsum = lrn_einsum, .sample = sample_lrn},
+          .infer = infer_lrn, .eval = {lrn_eval, nullptr}, .einsum = lrn_einsum, .adjoint = adjoint_expanded, .expansion = expand_lrn, .sample = sample_lrn},
     OpDef{.domain = "", .name = "MeanVarianceNormalization", .summary = "Mean 0 and variance 1 over axes.", .doc = "Y = (X - mean) / (sqrt(variance) + 1e-9).", .source = "ONNX MeanVarianceNormalization-13", .inputs = kX, .outputs = kY,
           .attributes = {{"axes", AttrType::integers, "[0, 2, 3]", "the axes of the statistics"}}, .infer = infer_first, .eval = {mvn_eval, nullptr}, .einsum = mvn_einsum, .adjoint = adjoint_expanded, .expansion = expand_mvn, .sample = sample_mvn},
     OpDef{.domain = "", .name = "LogSoftmax", .summary = "Logarithm of Softmax.", .doc = "Y = X - m - ln(sum exp(X - m)), m = max X.", .source = "ONNX LogSoftmax-13", .inputs = kX, .outputs = kY, .attributes = {kAxis},

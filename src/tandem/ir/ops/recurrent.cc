@@ -1,6 +1,9 @@
 // RNN, GRU and LSTM over whole sequences.
+#include "tandem/ir/ops/adjoints.h"
 #include "tandem/ir/ops/cascade.h"
+#include "tandem/ir/ops/expansions.h"
 #include "tandem/ir/ops/kit.h"
+#include "tandem/ir/ops/recurrent.h"
 
 namespace tandem::ir {
 namespace {
@@ -60,34 +63,6 @@ void activate(const Args& e, const std::string& name, std::optional<double> alph
   EvalArgs<double> a{e.graph, n, {&x}, out};
   op->eval.as_double(a);
   v = std::move(out[0].v);
-}
-struct Activation {
-  std::string name;
-  std::optional<double> alpha, beta;
-};
-std::vector<Activation> activations_of(const Node& n, std::int64_t dirs) {
-  std::vector<std::string> names;
-  if (const auto f = n.attrs.find("activations"); f != n.attrs.end()) names = std::get<std::vector<std::string>>(f->second);
-  if (names.empty())
-    for (std::int64_t d = 0; d < dirs; ++d)
-      for (const char* s : n.op == "LSTM" ? std::vector<const char*>{"Sigmoid", "Tanh", "Tanh"} : n.op == "GRU" ? std::vector<const char*>{"Sigmoid", "Tanh"} : std::vector<const char*>{"Tanh"}) names.emplace_back(s);
-  const auto reals = [&](const char* key) {
-    const auto f = n.attrs.find(key);
-    const auto* v = f == n.attrs.end() ? nullptr : std::get_if<std::vector<double>>(&f->second);
-    return v ? *v : std::vector<double>{};
-  };
-  // The lists hold a number for each function that has one, in order.
-  const std::vector<double> alphas = reals("activation_alpha"), betas = reals("activation_beta");
-  std::size_t a = 0, b = 0;
-  std::vector<Activation> r;
-  for (const std::string& s : names) {
-    Activation f{s, {}, {}};
-    static const std::set<std::string> with_alpha{"Affine", "LeakyRelu", "ThresholdedRelu", "ScaledTanh", "HardSigmoid", "Elu"}, with_beta{"Affine", "ScaledTanh", "HardSigmoid"};
-    if (with_alpha.contains(s) && a < alphas.size()) f.alpha = alphas[a++];
-    if (with_beta.contains(s) && b < betas.size()) f.beta = betas[b++];
-    r.push_back(std::move(f));
-  }
-  return r;
 }
 void recurrent_eval(Args& e) {
   const Node& n = e.node;
@@ -315,16 +290,41 @@ std::vector<AttrDef> attributes(std::vector<AttrDef> more) {
 const PortDef kY{"Y", "[seq, directions, batch, hidden]", true}, kLast{"Y_h", "[directions, batch, hidden]: after the last step", true}, kCell{"Y_c", "as Y_h", true};
 const OpDef kOps[] = {
     OpDef{.domain = "", .name = "RNN", .summary = "Simple recurrent layer.", .doc = "H = f(W X + R H + b_W + b_R).", .source = "ONNX RNN-14", .inputs = inputs("[directions, 2 * hidden]", false), .outputs = {kY, kLast},
-          .attributes = attributes({}), .infer = infer_recurrent, .eval = {recurrent_eval, nullptr}, .einsum = recurrent_einsum, .sample = sample_recurrent},
+          .attributes = attributes({}), .infer = infer_recurrent, .eval = {recurrent_eval, nullptr}, .einsum = recurrent_einsum, .adjoint = adjoint_expanded, .expansion = expand_recurrent, .sample = sample_recurrent},
     OpDef{.domain = "", .name = "GRU", .summary = "Gated recurrent unit.", .doc = "z, r = f(W X + R H + b); c = g(W X + R (r * H) + b), or with linear_before_reset g(W X + b_W + r * (R H + b_R)); H = (1 - z) * c + z * H. Gates in the order z, r, h.",
           .source = "ONNX GRU-14", .inputs = inputs("[directions, 6 * hidden]", false), .outputs = {kY, kLast}, .attributes = attributes({{"linear_before_reset", AttrType::integer, "0", "1: the reset comes after R"}}),
-          .infer = infer_recurrent, .eval = {recurrent_eval, nullptr}, .einsum = recurrent_einsum, .sample = sample_recurrent},
+          .infer = infer_recurrent, .eval = {recurrent_eval, nullptr}, .einsum = recurrent_einsum, .adjoint = adjoint_expanded, .expansion = expand_recurrent, .sample = sample_recurrent},
     OpDef{.domain = "", .name = "LSTM", .summary = "Long short-term memory.", .doc = "i, f, o = s(W X + R H + P * C + b); c = g(W X + R H + b); C = f * C + i * c; H = o * h(C). Gates in the order i, o, f, c.", .source = "ONNX LSTM-14",
           .inputs = inputs("[directions, 8 * hidden]", true), .outputs = {kY, kLast, kCell}, .attributes = attributes({{"input_forget", AttrType::integer, "0", "1: f = 1 - i"}}),
-          .infer = infer_recurrent, .eval = {recurrent_eval, nullptr}, .einsum = recurrent_einsum, .sample = sample_recurrent},
+          .infer = infer_recurrent, .eval = {recurrent_eval, nullptr}, .einsum = recurrent_einsum, .adjoint = adjoint_expanded, .expansion = expand_recurrent, .sample = sample_recurrent},
 };
 
 }  // namespace
+
+std::vector<Activation> activations_of(const Node& n, std::int64_t dirs) {
+  std::vector<std::string> names;
+  if (const auto f = n.attrs.find("activations"); f != n.attrs.end()) names = std::get<std::vector<std::string>>(f->second);
+  if (names.empty())
+    for (std::int64_t d = 0; d < dirs; ++d)
+      for (const char* s : n.op == "LSTM" ? std::vector<const char*>{"Sigmoid", "Tanh", "Tanh"} : n.op == "GRU" ? std::vector<const char*>{"Sigmoid", "Tanh"} : std::vector<const char*>{"Tanh"}) names.emplace_back(s);
+  const auto reals = [&](const char* key) {
+    const auto f = n.attrs.find(key);
+    const auto* v = f == n.attrs.end() ? nullptr : std::get_if<std::vector<double>>(&f->second);
+    return v ? *v : std::vector<double>{};
+  };
+  // The lists hold a number for each function that has one, in order.
+  const std::vector<double> alphas = reals("activation_alpha"), betas = reals("activation_beta");
+  std::size_t a = 0, b = 0;
+  std::vector<Activation> r;
+  for (const std::string& s : names) {
+    Activation f{s, {}, {}};
+    static const std::set<std::string> with_alpha{"Affine", "LeakyRelu", "ThresholdedRelu", "ScaledTanh", "HardSigmoid", "Elu"}, with_beta{"Affine", "ScaledTanh", "HardSigmoid"};
+    if (with_alpha.contains(s) && a < alphas.size()) f.alpha = alphas[a++];
+    if (with_beta.contains(s) && b < betas.size()) f.beta = betas[b++];
+    r.push_back(std::move(f));
+  }
+  return r;
+}
 
 std::span<const OpDef> recurrent_ops() { return kOps; }
 

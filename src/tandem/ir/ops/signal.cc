@@ -2,6 +2,8 @@
 #include <complex>
 #include <numbers>
 
+#include "tandem/ir/ops/adjoints.h"
+#include "tandem/ir/ops/expansions.h"
 #include "tandem/ir/ops/kit.h"
 
 namespace tandem::ir {
@@ -221,11 +223,11 @@ const OpDef kOps[] = {
     OpDef{.domain = "", .name = "DFT", .summary = "Discrete Fourier transform along an axis.", .doc = "Y[k] = sum over i of X[i] exp(-2 pi j k i / n); inverse: exp(+...) / n.", .source = "ONNX DFT-20 and -17",
           .inputs = {{"X", "[..., 1] real or [..., 2] complex"}, {"dft_length", "n; default the extent of the axis", true}, {"axis", "one integer", true}}, .outputs = {{"Y", "[..., 2]"}},
           .attributes = {{"axis", AttrType::integer, "1", "where it is no input"}, {"inverse", AttrType::integer, "0", "1: the inverse"}, {"onesided", AttrType::integer, "0", "1: only the first n/2 + 1"}},
-          .infer = infer_dft, .eval = {dft_eval, nullptr}, .sample = sample_dft},
+          .infer = infer_dft, .eval = {dft_eval, nullptr}, .adjoint = adjoint_expanded, .expansion = expand_dft, .sample = sample_dft},
     OpDef{.domain = "", .name = "STFT", .summary = "Fourier transforms of overlapping frames.", .doc = "Y[b,f] = DFT of X[b, f * step + k] * window[k], k below the length of a frame.", .source = "ONNX STFT-17",
           .inputs = {{"signal", "[batch, points] or [batch, points, 1 or 2]"}, {"frame_step", "one integer"}, {"window", "[frame_length]", true}, {"frame_length", "one integer; default that of the window", true}},
           .outputs = {{"Y", "[batch, frames, frame_length/2 + 1 or frame_length, 2]"}}, .attributes = {{"onesided", AttrType::integer, "1", "1: only the first frame_length/2 + 1"}},
-          .infer = infer_stft, .eval = {stft_eval, nullptr}, .sample = sample_stft},
+          .infer = infer_stft, .eval = {stft_eval, nullptr}, .adjoint = adjoint_expanded, .expansion = expand_stft, .sample = sample_stft},
     OpDef{.domain = "", .name = "MelWeightMatrix", .summary = "Triangular weights from spectrum to mel bins.", .doc = "Bin b rises from edge b to edge b + 1 and falls to edge b + 2; the edges are equally spaced on the mel scale 2595 log10(1 + f/700).", .source = "ONNX MelWeightMatrix-17",
           .inputs = {{"num_mel_bins", "one integer"}, {"dft_length", "one integer"}, {"sample_rate", "one integer"}, {"lower_edge_hertz", "one number"}, {"upper_edge_hertz", "one number"}},
           .outputs = {{"Y", "[dft_length/2 + 1, num_mel_bins]"}}, .attributes = {kType}, .infer = infer_mel, .eval = {mel_eval, nullptr}, .sample = sample_mel},
