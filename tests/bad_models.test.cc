@@ -261,7 +261,7 @@ void look_at(const fs::path& file, const ir::ReadModelOptions& o = {}) {
   ir::Graph g = ir::read_model(file, o);
   try {
     ir::verify(g);
-    g = ir::bind_to_one(g);
+    g = ir::bind_free(g);
     ir::kinds_of(g);
     ir::prepare(g);
   } catch (Error& e) {  // as cli/model.cc says it

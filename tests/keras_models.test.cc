@@ -576,7 +576,7 @@ Tensor tensor_of(const Arr& a, DType t) {
 double difference(const Graph& g, Interpreter it, const Config& model, int samples, double grid, std::uint64_t seed) {
   std::mt19937_64 r(seed);
   double worst = 0;
-  const Graph bound = ir::bind_to_one(g);
+  const Graph bound = ir::bind_free(g);
   for (int k = 0; k < samples; ++k) {
     std::vector<Arr> in;
     std::vector<Tensor> tensors;
@@ -651,7 +651,7 @@ TEST(KerasModels, WhatOtherConvertersMadeOfThemAnswersTheSame) {
   const std::pair<const char*, const char*> pairs[] = {{"KERAS_1layer", "two_layer_keras"}, {"KERAS_3layer", "three_layer_keras"}, {"KERAS_conv1d_small", "conv1d_small_keras"}, {"KERAS_conv2d_model", "conv2d_small_keras"}};
   for (const auto& [keras, onnx] : pairs) {
     SCOPED_TRACE(keras);
-    const Graph a = ir::bind_to_one(ir::read_keras(kModels / (std::string(keras) + ".json"))), free = ir::read_onnx(data_folder() / "qonnx_models/hls4ml_onnx" / (std::string(onnx) + ".onnx"));
+    const Graph a = ir::bind_free(ir::read_keras(kModels / (std::string(keras) + ".json"))), free = ir::read_onnx(data_folder() / "qonnx_models/hls4ml_onnx" / (std::string(onnx) + ".onnx"));
     std::mt19937_64 r(11);
     for (int k = 0; k < 8; ++k) {
       Shape s;
@@ -684,7 +684,7 @@ TEST(KerasModels, HgqIsRefusedByTheNameOfItsLayer) {
 // with six decimals: the rounded features alone move the answer by up to 1.5e-6 (the interpreter, in double), f32 by 1e-7.
 TEST(KerasModels, GarNetAnswersItsStoredEvents) {
   NEEDS_MODELS();
-  const Graph g = ir::bind_to_one(ir::read_keras(kModels / "garnet_1layer.json"));
+  const Graph g = ir::bind_free(ir::read_keras(kModels / "garnet_1layer.json"));
   std::istringstream in(read_file(kModels / "garnet_1layer_input.dat")), out(read_file(kModels / "garnet_1layer_output.dat"));
   const tool::Hdf5File weights = tool::read_hdf5(kModels / "garnet_1layer_weights.h5");
   const Config model = Config::read(kModels / "garnet_1layer.json");
@@ -712,7 +712,7 @@ TEST(KerasModels, AQuantisedModelIsExactUpToItsSoftmax) {
   p.input_format = "fixed<8,4>";
   const flow::DoctorReport r = flow::examine(g, p);
   for (const auto& n : r.nodes) EXPECT_NE(n.hardware, "no") << n.node;
-  const ir::ExactProgram e = ir::lower_exact(ir::bind_to_one(flow::hardware_graph(g, p.input_format)), 64);
+  const ir::ExactProgram e = ir::lower_exact(ir::bind_free(flow::hardware_graph(g, p.input_format)), 64);
   EXPECT_EQ(e.host_nodes, (std::vector<std::string>{"node 'softmax' (Softmax)"}));
   for (const auto& x : r.refused) EXPECT_EQ(x.engine, "train") << x.node << ": " << x.reason;
   EXPECT_TRUE(r.ok());

@@ -54,7 +54,7 @@ TEST(ModelFiles, AreReadOrRefusedByName) {
       Graph g = read_model(f, {.invent = true});
       verify(g);
       const std::size_t nodes = g.nodes.size();
-      g = bind_to_one(g);
+      g = bind_free(g);
       kinds_of(g);
       read += fmt::format("| {} | {}{} |\n", name, nodes, g.metadata.count("onnx.invented") ? ", weights are not in the set" : "");
     } catch (const Error& e) {

@@ -213,7 +213,7 @@ TEST(TfliteQuant, TheFirstLayerDiffersByTheSecondRoundingOnly) {
     auto& body = m.subgraphs[0];
     body.operators.resize(1);
     body.outputs = {body.operators[0].outputs[0]};
-    const Graph q = bind_to_one(tflite_quant_graph(m)), forms = bind_to_one(tflite_graph(m));
+    const Graph q = bind_free(tflite_quant_graph(m)), forms = bind_free(tflite_graph(m));
     const auto &in = body.tensors[static_cast<std::size_t>(body.inputs[0])].quant, &out = body.tensors[static_cast<std::size_t>(body.outputs[0])].quant;
     Shape s;
     for (const Dim& d : *q.values[static_cast<std::size_t>(q.inputs[0])].type.dims) s.push_back(d.n);
@@ -254,8 +254,8 @@ TEST(TfliteQuant, QuantisedModelsAreExactAndNearTheIntegerKernels) {
       body.outputs = {body.operators.back().inputs[0]};
       body.operators.pop_back();
     }
-    const Graph q = tflite_quant_graph(m), forms = bind_to_one(tflite_graph(m));
-    const ExactProgram p = lower_exact(bind_to_one(q), 64);
+    const Graph q = tflite_quant_graph(m), forms = bind_free(tflite_graph(m));
+    const ExactProgram p = lower_exact(bind_free(q), 64);
     EXPECT_EQ(p.host_nodes, std::vector<std::string>{});
     const auto &in = m.subgraphs[0].tensors[static_cast<std::size_t>(m.subgraphs[0].inputs[0])].quant, &out = m.subgraphs[0].tensors[static_cast<std::size_t>(m.subgraphs[0].outputs[0])].quant;
     Shape s;

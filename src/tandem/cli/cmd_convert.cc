@@ -41,7 +41,7 @@ Run setup(Options& o) {
     try {
       if (a->bind || a->streamline || a->quantisers == "qdq") {
         std::vector<std::string> bound;
-        g = bind_to_one(g, &bound);
+        g = bind_free(g, &bound);
         for (const std::string& s : bound) notes.push_back("bound: " + s);
       }
       if (a->fold) {

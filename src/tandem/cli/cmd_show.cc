@@ -77,10 +77,16 @@ Run setup(Options& o) {
       return Exit::done;
     }
     std::vector<std::string> notes;
-    const Graph g = bind_to_one(loaded, &notes);
+    const Graph g = bind_free(loaded, &notes);
     const std::vector<Row> rows = rows_of(g);
     std::int64_t parameters = 0, macs = 0, bytes = 0;
     for (const Row& r : rows) parameters += r.parameters, macs += r.macs, bytes += r.bytes;
+    std::optional<double> mean;  // over the extents whose shares are known
+    for_each_extent(loaded, [&](const Graph& x, double share) {
+      double sum = 0;
+      for (const Row& r : rows_of(x)) sum += static_cast<double>(r.macs);
+      mean = mean.value_or(0) + share * sum;
+    });
     if (c.json) {
       JsonWriter j;
       j.object().field("model", a->model.file).field("graph", g.name).field("bound", notes);
@@ -100,7 +106,9 @@ Run setup(Options& o) {
       for (const Row& r : rows)
         j.object().field("node", r.node).field("op", r.op).field("output", r.shape).field("format", r.format).field("weights", r.weights)
             .field("parameters", r.parameters).field("macs", r.macs).field("bytes", r.bytes).end();
-      j.end().key("total").object().field("parameters", parameters).field("macs", macs).field("bytes", bytes).end().end();
+      j.end().key("total").object().field("parameters", parameters).field("macs", macs).field("bytes", bytes);
+      if (mean) j.field("mean_macs", *mean);
+      j.end().end();
       c.print(j);
       return Exit::done;
     }
@@ -111,6 +119,7 @@ Run setup(Options& o) {
     t.foot = {"total", fmt::format("{} nodes", rows.size()), "", "", "", grouped(parameters), grouped(macs), grouped(bytes)};
     for (const std::string& s : notes) c.note("bound: " + s);
     c.print(t);
+    if (mean) c.note(fmt::format("MACs in the mean over the extents: {}", grouped(std::llround(*mean))));
     return Exit::done;
   };
 }
@@ -137,7 +146,7 @@ const Command cmd_show{
       "properties": {"node": {"type": "string"}, "op": {"type": "string"}, "output": {"type": "string"}, "format": {"type": "string"},
         "weights": {"type": "string"}, "parameters": {"type": "integer"}, "macs": {"type": "integer"}, "bytes": {"type": "integer"}}}},
     "total": {"type": "object", "required": ["parameters", "macs", "bytes"], "additionalProperties": false,
-      "properties": {"parameters": {"type": "integer"}, "macs": {"type": "integer"}, "bytes": {"type": "integer"}}}
+      "properties": {"parameters": {"type": "integer"}, "macs": {"type": "integer"}, "bytes": {"type": "integer"}, "mean_macs": {"type": "number"}}}
   },
   "$defs": {"port": {"type": "object", "required": ["name", "dtype", "shape"], "additionalProperties": false,
     "properties": {"name": {"type": "string"}, "dtype": {"type": "string"}, "shape": {"type": "array", "items": {"type": "integer"}}}}}

@@ -15,7 +15,7 @@ using namespace ir;
 void ModelArgs::declare(Options& o, const std::string& help, bool required) {
   o.argument("MODEL", file, help, required);
   o.option("--weights", weights, "Arrays (.npz, .safetensors; .h5 for Keras) that replace the model's weights of the same names; random: for those of files that are not there");
-  o.option("--dim", dims, "An extent: batch=1 for a symbol, x:0=1 for an axis of an input (may be repeated)");
+  o.option("--dim", dims, "An extent: batch=1 for a symbol, x:0=1 for an axis of an input; seq<=128 bounds a symbol, seq=16*3,128*1 gives values and how often each occurs (may be repeated)");
   o.flag("--as-quantisers", quantisers, "Of a TFLite model: its quantisers (rounded once, as hardware does) instead of TFLite's own integer arithmetic");
   o.flag("--cache", cache, "Of a language model's checkpoint: keys and values are inputs and outputs");
 }

@@ -21,7 +21,7 @@ struct ModelArgs {
   ir::Graph load(const Context& c) const;  // verified
 };
 
-using ir::bind_to_one;
+using ir::bind_free;
 
 using ir::kinds_of;
 

@@ -125,7 +125,7 @@ DiffReport diff_models(const Graph& a, const Graph& b) {
   }
   // Shapes and formats, where both can be inferred.
   try {
-    const Graph ba = bind_to_one(a), bb = bind_to_one(b);
+    const Graph ba = bind_free(a), bb = bind_free(b);
     const auto list = [](const Graph& g, bool formats) {
       const std::vector<std::string> kinds = kinds_of(g);
       Named l;

@@ -177,7 +177,7 @@ DoctorReport examine(const Graph& model, const DoctorParams& p) {
     return r;
   }
   verify(model);
-  const Graph bound = bind_to_one(model, &r.notes);
+  const Graph bound = bind_free(model, &r.notes);
   for (std::string& s : r.notes) s = "bound: " + s;
   std::vector<Refusal> exact;
   lower_what_can_be(bound, 128, exact);

@@ -35,7 +35,7 @@ std::string build_says(const Graph& g) {
 }
 std::string exec_says(const Graph& g) {
   try {
-    lower_exact(bind_to_one(g));
+    lower_exact(bind_free(g));
     return "";
   } catch (const Error& e) {
     return e.message();

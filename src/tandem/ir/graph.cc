@@ -3,6 +3,7 @@
 #include <charconv>
 #include <queue>
 
+#include "tandem/ir/bind.h"
 #include "tandem/ir/op.h"
 
 namespace tandem::ir {
@@ -249,6 +250,10 @@ Graph bind_inputs(const Graph& g, const std::map<std::string, Shape>& shapes) {
       }
     }
   }
+  const std::map<std::string, Bound> bounds = bounds_of(g);
+  for (const auto& [s, n] : symbols)
+    if (const auto b = bounds.find(s); b != bounds.end() && n > b->second.most)
+      throw bad_input("the data do not fit the input '{}': '{}' is {}", set_by[s], s, n).expected(fmt::format("at most {}, as the model is bounded", b->second.most)).fix(fmt::format("--dim '{}<={}'", s, n));
   return ir::bind(r, symbols);  // not std::bind
 }
 

@@ -17,7 +17,7 @@ struct QdqStats {
   std::vector<std::string> notes;  // quantisers left as they are, or whose ties move, with the reason
 };
 // Every Quant of at most 8 bits (16 with `wide`, which needs opset 21) that rounds half to even becomes QuantizeLinear, a Clip where
-// the codes are fewer, DequantizeLinear; constants become integer initialisers. Extents must be known (bind_to_one or better).
+// the codes are fewer, DequantizeLinear; constants become integer initialisers. Extents must be known (bind_free or better).
 Graph to_qdq(const Graph& g, QdqStats* stats = nullptr, bool wide = false);
 // Every DequantizeLinear of codes (from a QuantizeLinear, perhaps clipped, or constant) becomes a Quant.
 Graph from_qdq(const Graph& g, QdqStats* stats = nullptr);
