@@ -133,7 +133,14 @@ struct Reader {
       for (const std::string& s : names) {
         const auto it = r.ids.find(s);
         const bool own = it != r.ids.end() && captures.count(it->second);
-        r.g.inputs.push_back(own ? it->second : r.value(r.free_value_name(s)));
+        if (!own && it != r.ids.end()) {  // a value of its own hides it: that one gets another name, as the writer gives it
+          const ValueId hides = it->second;
+          const std::string other = r.free_value_name(s);
+          r.ids.erase(it);
+          r.ids.emplace(other, hides);
+          r.g.values[static_cast<std::size_t>(hides)].name = other;
+        }
+        r.g.inputs.push_back(own ? it->second : r.value(s));
       }
       verify_structure(r.g);
       n.attrs[key] = std::make_shared<const Graph>(std::move(r.g));

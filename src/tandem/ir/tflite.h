@@ -34,7 +34,8 @@ struct TfliteTensor {
   bool constant = false;            // also a constant without elements is one
   bool variable = false, sparse = false;
   TfliteQuantisation quant;
-  Tensor value() const;             // of a constant
+  bool dense() const { return constant && dtype && !sparse; }
+  Tensor value() const;             // of a dense constant
 };
 struct TfliteOperator {
   int code = 0;                     // BuiltinOperator

@@ -139,7 +139,7 @@ Id Importer::value(int t) {
 const Ints Importer::constant_ints(std::size_t i) const {
   const int t = in_tensor(i);
   const TfliteTensor& x = tensor(t);
-  if (!x.constant || !x.dtype || (*x.dtype != DType::i32 && *x.dtype != DType::i64)) fail(fmt::format("input {} ('{}') is computed", i, tensor_name(t)), "only constant shapes, axes and sizes are held: fix the shapes of the model's inputs and convert it again");
+  if (!x.dense() || (*x.dtype != DType::i32 && *x.dtype != DType::i64)) fail(fmt::format("input {} ('{}') is computed", i, tensor_name(t)), "only constant shapes, axes and sizes are held: fix the shapes of the model's inputs and convert it again");
   const Tensor v = x.value();
   Ints r;
   if (v.size() > 1024) fail(fmt::format("input {} has {} numbers", i, v.size()));

@@ -172,7 +172,7 @@ struct Builder {
   // The integers of a constant input.
   Ints integers_of(std::size_t i) const {
     const TfliteTensor& t = tensor(needed(i));
-    if (!t.constant || (t.dtype != DType::i32 && t.dtype != DType::i64)) refuse(fmt::format("input {} ('{}') is computed, or no tensor of integers", i, tensor_name(in(i))), "a constant");
+    if (!t.dense() || (t.dtype != DType::i32 && t.dtype != DType::i64)) refuse(fmt::format("input {} ('{}') is computed, or no dense tensor of integers", i, tensor_name(in(i))), "a constant");
     const Tensor v = t.value();
     Ints r;
     for (std::int64_t k = 0; k < v.size(); ++k) r.push_back(v.int_at(k));
@@ -200,7 +200,7 @@ struct Builder {
     a["activation"] = activation();
     const bool narrow = bias >= 0 ? held(bias) == DType::i32 : o->op == "CONV_2D" && whole("quantized_bias_type") == 2;
     a["accumulator"] = std::int64_t{t == DType::i16 && !narrow ? 64 : 32};
-    if (bias >= 0 && tensor(bias).constant && tensor(bias).dtype == DType::i64) {
+    if (bias >= 0 && tensor(bias).dense() && tensor(bias).dtype == DType::i64) {
       const Tensor b = tensor(bias).value();
       for (std::int64_t k = 0; k < b.size(); ++k)
         if (std::abs(static_cast<double>(b.int_at(k))) > 0x1p47) refuse(fmt::format("element {} of the bias is {}", k, b.int_at(k)), "at most 2^47 in size");
