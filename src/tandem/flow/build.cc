@@ -17,6 +17,7 @@
 #include "tandem/ir/op.h"
 #include "tandem/map/folding.h"
 #include "tandem/numerics/format.h"
+#include "tandem/plan/timing.h"
 #include "tandem/tensor/npy.h"
 #include "tandem/tool/work.h"
 
@@ -329,9 +330,16 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
   auto metric = [&](std::string name, double v, std::string unit, Fidelity f, std::string source) {
     r.metrics.push_back({std::move(name), {v, std::move(unit), f, std::move(source), {}, {}}});
   };
-  const std::string closed = "closed form of the slowest stage", fitted = std::string(family.source) + (placed ? ", without the shell" : "");
-  metric("cycles per frame", static_cast<double>(estimate.interval), "cycles", Fidelity::estimated, closed);
-  metric("latency", static_cast<double>(estimate.latency), "cycles", Fidelity::estimated, "closed form, first input to first output beat");
+  const std::string closed = "closed form of the slowest stage", stepped = "control logic stepped cycle by cycle, streams never stalled", fitted = std::string(family.source) + (placed ? ", without the shell" : "");
+  const plan::Timing timing = plan::simulate(shapes);
+  if (timing.deadlock) throw Error(Exit::no, "the design stands still for ever: a queue in front of a join is too short").fix("leave \"queues\" out of the folding: they are then computed");
+  if (timing.steady()) {
+    metric("cycles per frame", timing.interval(), "cycles", Fidelity::simulated, stepped);
+    metric("latency", static_cast<double>(timing.latency()), "cycles", Fidelity::simulated, stepped);
+  } else {  // too much to step
+    metric("cycles per frame", static_cast<double>(estimate.interval), "cycles", Fidelity::estimated, closed);
+    metric("latency", static_cast<double>(estimate.latency), "cycles", Fidelity::estimated, "closed form, first input to first output beat");
+  }
   metric("multipliers", static_cast<double>(r.multipliers), "at once", Fidelity::estimated, "PE * SIMD of all contractions");
   metric(placed ? "LUT4" : "LUT", std::round(estimate.lut4(choice.uses_dsp)), r.lut, Fidelity::estimated, fitted);
   metric("BRAM", estimate.cost.bram, r.bram, Fidelity::estimated, fitted);

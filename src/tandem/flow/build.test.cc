@@ -73,7 +73,7 @@ TEST(RtlBuild, FromModelToBitstream) {
   ASSERT_TRUE(r.verified && r.synthesis);
   EXPECT_EQ(r.verified->mismatches, 0);
   EXPECT_EQ(r.outputs.size(), 10u);
-  EXPECT_EQ(value(r, "cycles per frame", Fidelity::estimated), value(r, "cycles per frame", Fidelity::rtl_simulated));
+  for (const char* name : {"cycles per frame", "latency"}) EXPECT_EQ(value(r, name, Fidelity::simulated), value(r, name, Fidelity::rtl_simulated)) << name;
   EXPECT_GT(value(r, "Fmax", Fidelity::placed), 12);
   EXPECT_EQ(read_file(p.out / "net.bin"), r.synthesis->bitstream);
   for (const char* f : {"rtl/net.v", "bench/top.v", "model.onnx", "folding.json", "frames.npz", "driver.md", "summary.txt", "build.json"})
@@ -157,9 +157,9 @@ TEST(RtlBuild, ADryRunRunsNothing) {
 TEST(RtlBuild, ThroughputIsMetOrExplained) {
   flow::BuildParams p = params();
   p.place = p.verify = false;
-  const double fastest = 12e6 / value(flow::build(small_net(), p), "cycles per frame", Fidelity::estimated);
+  const double fastest = 12e6 / value(flow::build(small_net(), p), "cycles per frame", Fidelity::simulated);
   p.throughput = fastest / 8;
-  const double slower = 12e6 / value(flow::build(small_net(), p), "cycles per frame", Fidelity::estimated);
+  const double slower = 12e6 / value(flow::build(small_net(), p), "cycles per frame", Fidelity::simulated);
   EXPECT_GE(slower, p.throughput);
   EXPECT_LT(slower, fastest);
   p.throughput = 1e6;

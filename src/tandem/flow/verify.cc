@@ -242,6 +242,17 @@ std::string fault_text(std::uint64_t f) {
   return r;
 }
 
+// The cycles of the run without stalls against those of the twins; "" where they agree.
+std::string timing_fault(const plan::Timing& t, std::uint64_t first_in, std::uint64_t first_out, const std::vector<std::uint64_t>& end) {
+  if (!t.known) return "";
+  const I latency = static_cast<I>(first_out - first_in);
+  if (t.deadlock || t.latency() != latency)
+    return fmt::format("cycles to the first output beat: predicted {}, simulated {}", t.deadlock ? "a deadlock" : std::to_string(t.latency()), latency);
+  for (std::size_t f = 0; f < end.size(); ++f)
+    if (t.end(static_cast<I>(f)) != static_cast<I>(end[f])) return fmt::format("cycle of the end of frame {}: predicted {}, simulated {}", f, t.end(static_cast<I>(f)), end[f]);
+  return "";
+}
+
 // One model of up to designs_per_model designs.
 void verify_group(std::span<const rtl::Design> designs, std::span<const Stimulus> stimuli, const VerifyOptions& o,
                   std::uint64_t group, std::span<VerifyResult> results, const Cancel& cancel) {
@@ -316,6 +327,11 @@ void verify_group(std::span<const rtl::Design> designs, std::span<const Stimulus
         v.latency = static_cast<I>(first_out - first_in);
         // Steady state: the second half of the frames.
         if (ends >= 4) v.interval = static_cast<double>(end[ends - 1] - end[ends / 2]) / static_cast<double>(ends - 1 - ends / 2);
+        v.predicted = plan::simulate(d.stages, {.frames = v.frames});
+        if (const std::string t = fault ? "" : timing_fault(v.predicted, first_in, first_out, end); !t.empty()) {
+          v.ok = false;
+          v.fault = t;
+        }
       }
       const I per = words_of(d.out), beats = static_cast<I>(got) / per, n = elements(d.out);
       const I frames = r ? std::min(v.frames, o.stall_frames) : v.frames;

@@ -9,6 +9,7 @@
 
 #include "tandem/base/cancel.h"
 #include "tandem/base/metric.h"
+#include "tandem/plan/timing.h"
 #include "tandem/rtl/generate.h"
 
 namespace tandem::flow {
@@ -41,6 +42,7 @@ struct VerifyResult {
   std::string fault;             // protocol or deadlock, in words; empty when none
   double interval = 0;           // cycles per frame in steady state (0 when fewer than 4 frames)
   std::int64_t latency = 0;      // cycles from the first input beat to the first output beat
+  plan::Timing predicted;        // without Verilog; anything else than this in the run without stalls is a fault
   std::int64_t cycles = 0;       // simulated, of the run without stalls
   std::vector<TracedCycle> trace;
   std::int64_t trace_first = 0;  // cycle of the first

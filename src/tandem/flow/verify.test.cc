@@ -427,8 +427,28 @@ TEST(RtlVerify, RandomNetworksAreBitExact) {
     EXPECT_EQ(r.frames, 12);
     I cycles = 0;
     for (const plan::StageShape& s : designs[i].stages) cycles = std::max(cycles, stage_def(s.kind).cycles(s));
+    // Predicted without Verilog, to the cycle: the first output and (checked by verify) the end of every frame.
+    EXPECT_TRUE(r.predicted.known);
+    EXPECT_EQ(r.predicted.latency(), r.latency);
+    const plan::Timing steady = plan::simulate(designs[i].stages);
+    EXPECT_TRUE(steady.steady());
+    EXPECT_EQ(steady.interval(), r.interval) << "seed " << i << ": " << describe(cases[i]);
     EXPECT_EQ(r.interval, static_cast<double>(cycles)) << "seed " << i << ": " << describe(cases[i]);
   }
+}
+
+// A predicted cycle that is not the simulated one is a fault: the stages are told of one register more than the Verilog has.
+TEST(RtlVerify, AnotherCycleThanPredictedIsAFault) {
+  Case c = random_case(3, "d0", 6);
+  plan::StageShape s;
+  s.kind = plan::StageKind::skid;
+  s.in[0] = static_cast<int>(c.design.stages.size()) - 1;
+  s.beats_in = s.beats_out = c.design.stages.back().beats_out;
+  c.design.stages.push_back(s);
+  const flow::VerifyResult r = flow::verify({&c.design, 1}, {&c.stimulus, 1}, {.stalls = {}})[0];
+  EXPECT_FALSE(r.ok);
+  EXPECT_EQ(r.mismatches, 0);
+  EXPECT_EQ(r.fault, fmt::format("cycles to the first output beat: predicted {}, simulated {}", r.latency + 1, r.latency));
 }
 
 // The bench can fail: a changed expected word, and changed hardware, are both found and placed.

@@ -200,8 +200,8 @@ std::string design_page(const Design& d, bool linked, std::string_view up, std::
     if (const Metric* m = find(d, metric, order)) top.push_back({std::move(name), number(m->value) + (unit.empty() ? "" : " " + std::string(unit)), std::string(to_string(m->fidelity))});
   };
   figure("Throughput", "throughput", "frames/s", kFound);
-  figure("Cycles per frame", "cycles per frame", "", {Fidelity::rtl_simulated, Fidelity::estimated});
-  figure("Latency", "latency", "cycles", {Fidelity::rtl_simulated, Fidelity::estimated});
+  figure("Cycles per frame", "cycles per frame", "", {Fidelity::rtl_simulated, Fidelity::simulated, Fidelity::estimated});
+  figure("Latency", "latency", "cycles", {Fidelity::rtl_simulated, Fidelity::simulated, Fidelity::estimated});
   figure("Logic cells", "logic cells", "", {Fidelity::placed});
   if (!find(d, "logic cells", {Fidelity::placed})) {
     figure("LUT4", "LUT4", "", {Fidelity::synthesised, Fidelity::estimated});
