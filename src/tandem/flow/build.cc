@@ -421,7 +421,7 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
       r.stages = synthesise_stages(d, sp, cancel);
       r.synthesis_s = seconds_since(start);
       for (const NamedMetric& m : r.stages->metrics) r.metrics.push_back(m);
-      const tool::XcupCells& c = r.stages->total;
+      const tool::FabricCells& c = r.stages->total;
       auto over = [&](std::string_view what, I n, std::string_view key) {
         if (n <= p.target.available(key) || !r.ok) return;
         r.ok = false;
@@ -431,7 +431,7 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
       };
       over("LUT6", c.lut, "lut6");
       over("flip-flops", c.ff, "ff");
-      over("block RAMs of 18 kbit", c.bram18, "bram");
+      over("block RAMs of 18 kbit", c.bram, "bram");
       over("DSPs", c.dsp, "dsp");
     } else {
       start = std::chrono::steady_clock::now();

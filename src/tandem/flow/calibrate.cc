@@ -7,7 +7,6 @@
 #include "tandem/flow/synthesis.h"
 #include "tandem/ir/exact.h"
 #include "tandem/ir/op.h"
-#include "tandem/tool/work.h"
 
 namespace tandem::flow {
 namespace {
@@ -206,25 +205,14 @@ std::vector<StageSample> sample_stages(plan::Family family, std::uint64_t seed, 
     all.modules.insert(all.modules.end(), d.modules.begin(), d.modules.end());
     for (rtl::File& f : d.files) all.files.push_back(std::move(f));
   }
+  StageSynthesisParams p;
+  p.fabric = family == plan::Family::xcup ? tool::Fabric::xcup : tool::Fabric::ice40;
+  p.dsp = false;
+  const StageSynthesis s = synthesise_stages(all, p, cancel);
+  if (tool) *tool = s.tool;
   std::vector<StageSample> r;
-  if (family == plan::Family::xcup) {
-    StageSynthesisParams p;
-    p.dsp = false;
-    const StageSynthesis s = synthesise_stages(all, p, cancel);
-    if (tool) *tool = s.tool;
-    for (std::size_t i = 0; i < all.stages.size(); ++i)
-      r.push_back({all.stages[i], static_cast<double>(s.stages[i].cells.lut), static_cast<double>(s.stages[i].cells.bram18)});
-    return r;
-  }
-  const tool::WorkFolder work;
-  for (const rtl::File& f : all.files) work.put(f.name, f.text);
-  for (std::size_t i = 0; i < all.stages.size(); ++i) {
-    tool::SynthOptions o;
-    o.top = all.modules[i];
-    const tool::SynthResult s = tool::synth_ice40(work, {o.top + ".v"}, o, cancel);
-    if (tool) *tool = s.tool;
-    r.push_back({all.stages[i], static_cast<double>(s.cells.lut4), static_cast<double>(s.cells.bram)});
-  }
+  for (std::size_t i = 0; i < all.stages.size(); ++i)
+    r.push_back({all.stages[i], static_cast<double>(s.stages[i].cells.lut), static_cast<double>(s.stages[i].cells.bram)});
   return r;
 }
 

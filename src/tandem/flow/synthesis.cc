@@ -66,16 +66,16 @@ SynthesisResult synthesise(const rtl::Design& d, const SynthesisParams& params, 
 namespace {
 
 // An entry of the cache names what it counts and carries a hash of itself; anything else is not an entry.
-std::string entry_text(const std::string& key, const tool::XcupCells& c) {
+std::string entry_text(const std::string& key, const tool::FabricCells& c) {
   JsonWriter j;
   j.object().field("format", "tandem.synthesis").field("version", 1).field("key", key).key("cells").object();
   for (const auto& [type, n] : c.all) j.field(type, n);
-  j.end().field("lut", c.lut).field("lut_memory", c.lut_memory).field("ff", c.ff).field("carry", c.carry).field("bram18", c.bram18).field("dsp", c.dsp).field("inv", c.inv);
+  j.end().field("lut", c.lut).field("lut_memory", c.lut_memory).field("ff", c.ff).field("carry", c.carry).field("bram", c.bram).field("dsp", c.dsp).field("inv", c.inv);
   j.end();
   const std::string t = j.text();
   return t + hex16(fnv1a(t)) + "\n";
 }
-std::optional<tool::XcupCells> read_entry(const std::filesystem::path& file, const std::string& key) {
+std::optional<tool::FabricCells> read_entry(const std::filesystem::path& file, const std::string& key) {
   try {
     std::error_code ec;
     if (!std::filesystem::is_regular_file(file, ec)) return {};
@@ -85,10 +85,10 @@ std::optional<tool::XcupCells> read_entry(const std::filesystem::path& file, con
     if (all.substr(all.size() - 17) != hex16(fnv1a(t)) + "\n") return {};
     const Config c = Config::parse(t, file.string());
     if (c.at("key").as<std::string>() != key) return {};
-    tool::XcupCells r;
+    tool::FabricCells r;
     for (const auto& [type, n] : c.at("cells").entries()) r.all[type] = n.as<std::int64_t>();
     auto n = [&](const char* k) { return c.at(k).as<std::int64_t>(); };
-    r.lut = n("lut"), r.lut_memory = n("lut_memory"), r.ff = n("ff"), r.carry = n("carry"), r.bram18 = n("bram18"), r.dsp = n("dsp"), r.inv = n("inv");
+    r.lut = n("lut"), r.lut_memory = n("lut_memory"), r.ff = n("ff"), r.carry = n("carry"), r.bram = n("bram"), r.dsp = n("dsp"), r.inv = n("inv");
     return r;
   } catch (const Error&) {  // a damaged entry is no entry
     return {};
@@ -122,7 +122,7 @@ StageSynthesis synthesise_stages(const rtl::Design& d, const StageSynthesisParam
   }
   struct Job {
     std::string text, key;
-    std::optional<tool::XcupCells> cells;
+    std::optional<tool::FabricCells> cells;
     bool cached = false;
   };
   std::vector<Job> jobs;
@@ -133,7 +133,7 @@ StageSynthesis synthesise_stages(const rtl::Design& d, const StageSynthesisParam
     while (j < jobs.size() && jobs[j].text != text) ++j;
     if (j == jobs.size()) {
       // Two hashes of different starts: a name that no two modules share by accident.
-      const std::string what = fmt::format("{} xcup dsp={}\n{}", r.tool, params.dsp, text);
+      const std::string what = fmt::format("{} {} dsp={}\n{}", r.tool, to_string(params.fabric), params.dsp, text);
       Job job{std::move(text), hex16(fnv1a(what)) + hex16(fnv1a(what, 0x5bd1e995a9f0e3d1ull)), {}, false};
       if (params.cache) job.cells = read_entry(folder / (job.key + ".json"), job.key);
       job.cached = job.cells.has_value();
@@ -173,7 +173,7 @@ StageSynthesis synthesise_stages(const rtl::Design& d, const StageSynthesisParam
         work.put(f.name, f.text);
       }
     }
-    const tool::XcupResult x = tool::synth_xcup(work, sources, modules, o, cancel);
+    const tool::FabricResult x = tool::synth_modules(params.fabric, work, sources, modules, o, cancel);
     for (std::size_t k = 0; k < modules.size(); ++k) {
       Job& job = jobs[of[static_cast<std::size_t>(run)][k]];
       job.cells = x.modules.at(modules[k]);
@@ -183,22 +183,23 @@ StageSynthesis synthesise_stages(const rtl::Design& d, const StageSynthesisParam
   for (std::size_t i = 0; i < d.stages.size(); ++i) {
     const Job& job = jobs[job_of[i]];
     r.stages.push_back({d.modules[i], *job.cells, job.cached});
-    const tool::XcupCells& c = *job.cells;
+    const tool::FabricCells& c = *job.cells;
     r.total.lut += c.lut, r.total.lut_memory += c.lut_memory, r.total.ff += c.ff, r.total.carry += c.carry;
-    r.total.bram18 += c.bram18, r.total.dsp += c.dsp, r.total.inv += c.inv;
+    r.total.bram += c.bram, r.total.dsp += c.dsp, r.total.inv += c.inv;
     for (const auto& [type, n] : c.all) r.total.all[type] += n;
   }
   r.distinct = static_cast<std::int64_t>(jobs.size());
   r.from_cache = std::count_if(jobs.begin(), jobs.end(), [](const Job& j) { return j.cached; });
-  const std::string from = fmt::format("{}, synth_xilinx -family xcup{}, sum of {} stages ({} distinct)", r.tool, params.dsp ? "" : " -nodsp", d.stages.size(), r.distinct);
+  const bool ice40 = params.fabric == tool::Fabric::ice40;
+  const std::string from = fmt::format("{}, {}{}, sum of {} stages ({} distinct)", r.tool, ice40 ? "synth_ice40" : "synth_xilinx -family xcup", params.dsp ? (ice40 ? " -dsp" : "") : ice40 ? "" : " -nodsp", d.stages.size(), r.distinct);
   auto add = [&](std::string name, std::int64_t value, std::string unit) {
     r.metrics.push_back({std::move(name), {static_cast<double>(value), std::move(unit), Fidelity::synthesised, from, {}, {}}});
   };
-  add("LUT", r.total.lut, "LUT6");
-  add("LUT as memory", r.total.lut_memory, "LUT6");
+  add("LUT", r.total.lut, ice40 ? "LUT4" : "LUT6");
+  if (!ice40) add("LUT as memory", r.total.lut_memory, "LUT6");
   add("FF", r.total.ff, "FF");
-  add("BRAM", r.total.bram18, "18 kbit blocks");
-  add("DSP", r.total.dsp, "DSP48E2");
+  add("BRAM", r.total.bram, ice40 ? "4 kbit blocks" : "18 kbit blocks");
+  add("DSP", r.total.dsp, ice40 ? "SB_MAC16" : "DSP48E2");
   return r;
 }
 

@@ -35,20 +35,21 @@ struct SynthesisResult {
 // Throws Error(tool_missing) naming the package, Error(bad_input) when a tool refuses our Verilog.
 SynthesisResult synthesise(const rtl::Design& d, const SynthesisParams& params, const Cancel& cancel = Cancel::never());
 
-// One stage module of a design as yosys maps it to xcup.
+// One stage module of a design as yosys maps it to a fabric.
 struct StageCells {
   std::string module;
-  tool::XcupCells cells;
+  tool::FabricCells cells;
   bool cached = false;            // counts of an earlier run of the same module
 };
 struct StageSynthesis {
   std::vector<StageCells> stages;  // in the order of Design::stages
-  tool::XcupCells total;           // sums
+  tool::FabricCells total;         // sums
   std::int64_t distinct = 0, from_cache = 0;
   std::string tool;
   std::vector<NamedMetric> metrics;  // synthesised
 };
 struct StageSynthesisParams {
+  tool::Fabric fabric = tool::Fabric::xcup;
   bool dsp = true;
   bool cache = true;               // counts are kept below tool::cache_folder()/synthesis
   double seconds = 900;            // of one run

@@ -90,8 +90,37 @@ std::int64_t xcup_memory_luts(std::string_view cell) {
   return 0;
 }
 
-XcupResult synth_xcup(const WorkFolder& work, const std::vector<std::string>& files, const std::vector<std::string>& modules,
-                      const SynthOptions& o, const Cancel& cancel) {
+std::string_view to_string(Fabric f) { return f == Fabric::ice40 ? "ice40" : "xcup"; }
+
+namespace {
+
+// False for a type that the fabric does not have.
+bool count_ice40(FabricCells& c, std::string_view type, std::int64_t n) {
+  if (type == "SB_LUT4") c.lut += n;
+  else if (type.starts_with("SB_DFF")) c.ff += n;
+  else if (type == "SB_CARRY") c.carry += n;
+  else if (type.starts_with("SB_RAM40")) c.bram += n;
+  else if (type == "SB_MAC16") c.dsp += n;
+  else return type.starts_with("SB_") || type.starts_with("ICESTORM_");
+  return true;
+}
+bool count_xcup(FabricCells& c, std::string_view type, std::int64_t n) {
+  if (type.size() == 4 && type.starts_with("LUT") && type[3] >= '1' && type[3] <= '6') c.lut += n;
+  else if (const std::int64_t l = xcup_memory_luts(type)) c.lut += l * n, c.lut_memory += l * n;
+  else if (type == "FDRE" || type == "FDSE" || type == "FDCE" || type == "FDPE") c.ff += n;
+  else if (type == "CARRY4" || type == "CARRY8") c.carry += n;
+  else if (type == "RAMB18E2") c.bram += n;
+  else if (type == "RAMB36E2") c.bram += 2 * n;
+  else if (type == "DSP48E2") c.dsp += n;
+  else if (type == "INV") c.inv += n;
+  else return type.starts_with("MUXF");
+  return true;
+}
+
+}  // namespace
+
+FabricResult synth_modules(Fabric fabric, const WorkFolder& work, const std::vector<std::string>& files, const std::vector<std::string>& modules,
+                           const SynthOptions& o, const Cancel& cancel) {
   for (const auto& f : o.support) require_safe_name(f);
   // The top only keeps the modules: nothing is connected, nothing is flattened.
   std::string top = fmt::format("module {} ();\n", o.top);
@@ -101,9 +130,11 @@ XcupResult synth_xcup(const WorkFolder& work, const std::vector<std::string>& fi
   }
   work.put("keep_top.v", top + "endmodule\n");
   std::string script = read_files(files, o.top) + "read_verilog -sv keep_top.v\n";
-  script += fmt::format("synth_xilinx -family xcup -noiopad -noclkbuf {}-top {}\ntee -q -o stat.json stat -json\n", o.dsp ? "" : "-nodsp ", o.top);
+  if (fabric == Fabric::ice40) script += fmt::format("synth_ice40 -noflatten {}-top {}\n", o.dsp ? "-dsp " : "", o.top);
+  else script += fmt::format("synth_xilinx -family xcup -noiopad -noclkbuf {}-top {}\n", o.dsp ? "" : "-nodsp ", o.top);
+  script += "tee -q -o stat.json stat -json\n";
   forget(work, "stat.json");
-  XcupResult r;
+  FabricResult r;
   r.tool = "yosys " + find("yosys").version;
   r.run = run_script(work, "synth.ys", script, o.seconds, o.trust, cancel);
   if (!r.run.ok()) throw tool_failed(r.tool, r.run, "the design was refused");
@@ -112,21 +143,13 @@ XcupResult synth_xcup(const WorkFolder& work, const std::vector<std::string>& fi
   for (const std::string& name : modules) {
     const auto m = found.find("\\" + name);
     if (!m) throw Error(Exit::limit, fmt::format("{} left no cells of module {}", r.tool, name)).fix("look for a full disk or a lack of memory");
-    XcupCells& c = r.modules[name];
+    FabricCells& c = r.modules[name];
     if (m->at("num_cells").as<std::int64_t>() == 0) continue;
     for (const auto& [type, count] : m->at("num_cells_by_type").entries()) {
       const std::int64_t n = count.as<std::int64_t>();
       c.all[type] = n;
-      if (type.size() == 4 && type.starts_with("LUT") && type[3] >= '1' && type[3] <= '6') c.lut += n;
-      else if (const std::int64_t l = xcup_memory_luts(type)) c.lut += l * n, c.lut_memory += l * n;
-      else if (type == "FDRE" || type == "FDSE" || type == "FDCE" || type == "FDPE") c.ff += n;
-      else if (type == "CARRY4" || type == "CARRY8") c.carry += n;
-      else if (type == "RAMB18E2") c.bram18 += n;
-      else if (type == "RAMB36E2") c.bram18 += 2 * n;
-      else if (type == "DSP48E2") c.dsp += n;
-      else if (type == "INV") c.inv += n;
-      else if (!type.starts_with("MUXF"))
-        throw Error(Exit::bad_input, fmt::format("{}: module {} holds {} cells of type {} that are not counted for xcup", r.tool, name, n, printable(type)));
+      if (!(fabric == Fabric::ice40 ? count_ice40 : count_xcup)(c, type, n))
+        throw Error(Exit::bad_input, fmt::format("{}: module {} holds {} cells of type {} that are not counted for {}", r.tool, name, n, printable(type), to_string(fabric)));
     }
   }
   return r;

@@ -41,26 +41,29 @@ struct SynthResult {
 SynthResult synth_ice40(const WorkFolder& work, const std::vector<std::string>& files, const SynthOptions& options,
                         const Cancel& cancel = Cancel::never());
 
-struct XcupCells {
-  std::int64_t lut = 0;      // LUT1 to LUT6, and the LUTs of memories and shift registers
-  std::int64_t lut_memory = 0;  // of these: LUT RAM and shift registers
-  std::int64_t ff = 0;       // FD*
-  std::int64_t carry = 0;    // CARRY4
-  std::int64_t bram18 = 0;   // RAMB18E2, and two for each RAMB36E2
-  std::int64_t dsp = 0;      // DSP48E2
-  std::int64_t inv = 0;      // INV: inverters in front of flip-flops and carries, which a placer absorbs; not in `lut`
+// What modules are mapped to: LUT4, FF, carries, blocks of iCE40; LUT6 and so on of xcup (UltraScale+).
+enum class Fabric : std::uint8_t { ice40, xcup };
+std::string_view to_string(Fabric f);
+struct FabricCells {
+  std::int64_t lut = 0;      // SB_LUT4; LUT1 to LUT6, and the LUTs of memories and shift registers
+  std::int64_t lut_memory = 0;  // of these: LUT RAM and shift registers (xcup)
+  std::int64_t ff = 0;       // SB_DFF*; FD*
+  std::int64_t carry = 0;    // SB_CARRY; CARRY4
+  std::int64_t bram = 0;     // SB_RAM40* of 4 kbit; of 18 kbit: RAMB18E2, and two for each RAMB36E2
+  std::int64_t dsp = 0;      // SB_MAC16; DSP48E2
+  std::int64_t inv = 0;      // INV of xcup: inverters in front of flip-flops and carries, which a placer absorbs; not in `lut`
   std::map<std::string, std::int64_t> all;  // every cell type
 };
-struct XcupResult {
-  std::map<std::string, XcupCells> modules;  // by module name
+struct FabricResult {
+  std::map<std::string, FabricCells> modules;  // by module name
   std::string tool;
   ProcessResult run;
 };
-// synth_xilinx -family xcup -noiopad -noclkbuf of modules that contain no other modules, each for itself but in one run
-// (starting it takes seconds, a small module a fraction of one). dsp = false: -nodsp. Errors as synth_ice40; also
-// Error(bad_input) for a cell type that xcup does not have.
-XcupResult synth_xcup(const WorkFolder& work, const std::vector<std::string>& files, const std::vector<std::string>& modules,
-                      const SynthOptions& options, const Cancel& cancel = Cancel::never());
+// synth_ice40 -noflatten, or synth_xilinx -family xcup -noiopad -noclkbuf, of modules that contain no other modules, each for
+// itself but in one run (starting it takes seconds, a small module a fraction of one). dsp = false: multipliers in logic. Errors
+// as synth_ice40; also Error(bad_input) for a cell type that the fabric does not have.
+FabricResult synth_modules(Fabric fabric, const WorkFolder& work, const std::vector<std::string>& files, const std::vector<std::string>& modules,
+                           const SynthOptions& options, const Cancel& cancel = Cancel::never());
 // LUTs of one LUT-RAM or shift-register cell; 0 for other cells.
 std::int64_t xcup_memory_luts(std::string_view cell);
 
