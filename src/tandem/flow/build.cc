@@ -16,6 +16,7 @@
 #include "tandem/ir/onnx.h"
 #include "tandem/ir/op.h"
 #include "tandem/map/folding.h"
+#include "tandem/map/queues.h"
 #include "tandem/numerics/format.h"
 #include "tandem/plan/timing.h"
 #include "tandem/tensor/npy.h"
@@ -298,6 +299,9 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
   } else {
     choice = map::choose_folding(g, budget, interval);
   }
+  // Depths given by hand stand.
+  const bool by_hand = std::any_of(choice.folding.of.begin(), choice.folding.of.end(), [](const plan::Fold& x) { return !x.queues.empty(); });
+  if (!by_hand) map::size_queues(g, choice.folding);
   const map::Estimate estimate = map::evaluate(g, choice.folding, shapes, family);
   r.limit = choice.limit;
   r.uses_dsp = choice.uses_dsp;

@@ -4,6 +4,8 @@
 #include "tandem/base/rng.h"
 #include "tandem/ir/op.h"
 #include "tandem/map/folding.h"
+#include "tandem/map/queues.h"
+#include "tandem/plan/timing.h"
 #include "tandem/rtl/generate.h"
 
 namespace tandem {
@@ -59,6 +61,87 @@ void ChooseFolding(benchmark::State& state) {
   state.counters["share_of_goal"] = benchmark::Counter(static_cast<double>(state.iterations()) * 0.01, benchmark::Counter::kIsRate);
 }
 BENCHMARK(ChooseFolding);
+
+// 50 layers with weights: a convolution, 24 residual blocks of two (16, 32 and 64 channels on 32x32, 16x16 and 8x8; a
+// 1x1 convolution beside where they change), a dense layer; folded to 9216 cycles a frame.
+plan::StageGraph residual50() {
+  using namespace ir;
+  Graph g;
+  Rng r(1, "residual");
+  auto c = [&](Shape s, float v) { return g.add_constant(g.unique_name("c"), Tensor::of<float>(s, std::vector<float>(static_cast<std::size_t>(element_count(s)), v))); };
+  auto quant = [&](ValueId x, float s, float bits, std::int64_t sign) {
+    return g.add_node("Quant", {x, c({}, s), c({}, 0), c({}, bits)}, {{"signed", sign}}, "", "qonnx.custom_op.general");
+  };
+  auto weights = [&](Shape s) {
+    std::vector<float> w(static_cast<std::size_t>(element_count(s)));
+    for (float& v : w) v = static_cast<float>(r.range(-1, 1));
+    return quant(g.add_constant(g.unique_name("w"), Tensor::of<float>(s, w)), 1, 2, 1);
+  };
+  auto conv = [&](ValueId x, std::int64_t in, std::int64_t out, std::int64_t k, std::int64_t stride) {
+    return quant(g.add_node("Conv", {x, weights({out, in, k, k})}, {{"pads", std::vector<std::int64_t>(4, k / 2)}, {"strides", std::vector<std::int64_t>{stride, stride}}}), 8.f, 3, 1);
+  };
+  ValueId x = conv(quant(g.add_input("x", DType::f32, {Dim(1), Dim(3), Dim(32), Dim(32)}), 1, 4, 1), 3, 16, 3, 1);
+  std::int64_t channels = 16;
+  for (int block = 0; block < 24; ++block) {
+    const std::int64_t out = 16 << (block / 8), stride = out == channels ? 1 : 2;
+    const ValueId long_way = conv(conv(x, channels, out, 3, stride), out, out, 3, 1);
+    x = quant(g.add_node("Add", {long_way, out == channels ? x : conv(x, channels, out, 1, stride)}), 1, 3, 1);
+    channels = out;
+  }
+  g.outputs = {g.add_node("MatMul", {g.add_node("Flatten", {x}), weights({64 * 8 * 8, 10})})};
+  infer_shapes(g);
+  return plan::stages_from(lower_exact(g, 64), "residual");
+}
+plan::Folding folded(const plan::StageGraph& g, std::int64_t interval) {
+  plan::Folding f = plan::smallest_folding(g);
+  for (std::size_t i = 0; i < g.layers.size(); ++i) {
+    const plan::Layer& l = g.layers[i];
+    if (l.kind != plan::LayerKind::dense) continue;
+    const std::int64_t inputs = l.window ? l.window->c : l.mw;
+    std::int64_t best = INT64_MAX;
+    for (std::int64_t pe = 1; pe <= l.mh; ++pe)
+      for (std::int64_t simd = 1; simd <= inputs; ++simd)
+        if (l.mh % pe == 0 && inputs % simd == 0 && l.vectors * (l.mh / pe) * (l.mw / simd) <= interval && pe * simd < best) {
+          best = pe * simd;
+          f.of[i].pe = pe;
+          f.of[i].simd = simd;
+        }
+  }
+  return f;
+}
+
+// Goal: the queues of a residual network of 50 layers in 100 ms.
+void QueueDepths(benchmark::State& state) {
+  const plan::StageGraph g = residual50();
+  const plan::Folding f = folded(g, 9216);
+  map::QueueStats stats;
+  for (auto _ : state) {
+    plan::Folding sized = f;
+    stats = {};
+    map::size_queues(g, sized, &stats);
+    benchmark::DoNotOptimize(sized.of.data());
+  }
+  state.counters["queues"] = static_cast<double>(stats.queues);
+  state.counters["simulations"] = static_cast<double>(stats.simulations);
+  state.counters["at_once"] = stats.whole;
+  state.counters["share_of_goal"] = benchmark::Counter(static_cast<double>(state.iterations()) * 0.1, benchmark::Counter::kIsRate);
+}
+BENCHMARK(QueueDepths)->Unit(benchmark::kMillisecond);
+
+// Goal: 1,000,000 cycles of a design of 50 layers, stepped in 5 s.
+void StepControl(benchmark::State& state) {
+  const plan::StageGraph g = residual50();
+  plan::Folding f = folded(g, 9216);
+  map::size_queues(g, f);
+  std::vector<plan::StageShape> stages;
+  expand(g, f, stages);
+  double cycles = 0;
+  for (auto _ : state) cycles += static_cast<double>(plan::simulate(stages, {.frames = 3}).ends.back());
+  state.counters["stages"] = static_cast<double>(stages.size());
+  state.counters["cycles/s"] = benchmark::Counter(cycles, benchmark::Counter::kIsRate);
+  state.counters["share_of_goal"] = benchmark::Counter(cycles / 200e3, benchmark::Counter::kIsRate);
+}
+BENCHMARK(StepControl)->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace tandem

@@ -12,6 +12,7 @@
 #include "tandem/ir/onnx.h"
 #include "tandem/ir/op.h"
 #include "tandem/ir/random_graph.h"
+#include "tandem/map/queues.h"
 #include "tandem/plan/stage_graph.h"
 #include "tandem/rtl/generate.h"
 #include "tandem/train/learn.h"
@@ -284,6 +285,7 @@ class Selftest {
       plan::StageGraph g = plan::stages_from(p, fmt::format("g{}", queue_.size()));
       Rng random(seed, "folding");
       plan::Folding f = random_folding(g, random);
+      if (random.chance(0.8)) map::size_queues(g, f);
       Queued q{r.graph, seed, rtl::generate(g, f, fmt::format("g{}", queue_.size())), {}};
       exec::Executor e(p);
       for (std::uint64_t k = 0; k < kFrames; ++k) {

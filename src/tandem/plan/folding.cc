@@ -5,6 +5,9 @@
 #include "tandem/plan/stage_graph.h"
 
 namespace tandem::plan {
+namespace {
+constexpr std::int64_t kDeepest = std::int64_t{1} << 30;
+}
 
 Folding smallest_folding(const StageGraph& g) {
   Folding f;
@@ -17,11 +20,15 @@ void check_folding(const StageGraph& g, const Folding& f) {
     throw bad_input("a folding of {} layers for a design of {}", f.of.size(), g.layers.size());
   for (std::size_t i = 0; i < f.of.size(); ++i) {
     const Layer& l = g.layers[i];
-    const auto [pe, simd, requantiser, logic] = f.of[i];
+    const auto& [pe, simd, requantiser, logic, queues] = f.of[i];
     if (requantiser == Requantiser::arithmetic && !l.rescale)
       throw bad_input("its steps have no arithmetic form").at(fmt::format("layer '{}' ({})", l.name, l.node)).expected("\"requantiser\": \"table\", or no such key");
     if (logic && l.kind != LayerKind::dense && l.kind != LayerKind::depthwise)
       throw bad_input("a {} layer has no memory of weights", to_string(l.kind)).at(fmt::format("layer '{}' ({})", l.name, l.node)).expected("no key \"memory\"");
+    if (!queues.empty() && (l.in.size() < 2 || queues.size() != l.in.size()))
+      throw bad_input("{} queues for the {} operands of a {} layer", queues.size(), l.in.size(), to_string(l.kind)).at(fmt::format("layer '{}' ({})", l.name, l.node)).expected("a queue for each operand of a join, or no key \"queues\"");
+    for (std::int64_t q : queues)
+      if (q < 1 || q > kDeepest) throw bad_input("a queue of {} beats", q).at(fmt::format("layer '{}' ({})", l.name, l.node)).expected(fmt::format("1 to {}", kDeepest));
     auto need = [&](bool ok, std::string_view what, std::int64_t value, std::int64_t of, std::string_view of_what) {
       if (!ok)
         throw bad_input("{} = {} does not divide the {} {}", what, value, of, of_what).at(fmt::format("layer '{}' ({})", l.name, l.node));
@@ -40,9 +47,9 @@ void check_folding(const StageGraph& g, const Folding& f) {
 std::string to_json(const StageGraph& g, const Folding& f) {
   std::string r = "{\n  \"format\": \"tandem.folding\",\n  \"version\": 1,\n  \"layers\": [";
   for (std::size_t i = 0; i < g.layers.size(); ++i)
-    r += fmt::format("{}\n    {{\"name\": \"{}\", \"pe\": {}, \"simd\": {}{}{}}}", i ? "," : "", g.layers[i].name, f.of[i].pe, f.of[i].simd,
+    r += fmt::format("{}\n    {{\"name\": \"{}\", \"pe\": {}, \"simd\": {}{}{}{}}}", i ? "," : "", g.layers[i].name, f.of[i].pe, f.of[i].simd,
                      f.of[i].requantiser == Requantiser::automatic ? "" : f.of[i].requantiser == Requantiser::table ? ", \"requantiser\": \"table\"" : ", \"requantiser\": \"arithmetic\"",
-                     f.of[i].logic ? ", \"memory\": \"logic\"" : "");
+                     f.of[i].logic ? ", \"memory\": \"logic\"" : "", f.of[i].queues.empty() ? "" : fmt::format(", \"queues\": [{}]", fmt::join(f.of[i].queues, ", ")));
   return r + "\n  ]\n}\n";
 }
 
@@ -72,7 +79,7 @@ Folding folding_from_json(const StageGraph& g, std::string_view text, std::strin
       std::string known;
       for (; i < g.layers.size() && g.layers[i].name != name; ++i) known += (i ? ", " : "") + g.layers[i].name;
       if (i == g.layers.size()) throw fail(fmt::format("no layer '{}'", printable(name))).expected("one of " + known);
-      f.of[i] = {e.at("pe").get<std::int64_t>(), e.at("simd").get<std::int64_t>(), Requantiser::automatic, false};
+      f.of[i] = {e.at("pe").get<std::int64_t>(), e.at("simd").get<std::int64_t>(), Requantiser::automatic, false, {}};
       if (e.contains("requantiser")) {
         const std::string form = e.at("requantiser").get<std::string>();
         if (form == "table") f.of[i].requantiser = Requantiser::table;
@@ -84,6 +91,7 @@ Folding folding_from_json(const StageGraph& g, std::string_view text, std::strin
         if (kind != "logic" && kind != "automatic") throw fail(fmt::format("no memory '{}'", printable(kind))).expected("logic or automatic");
         f.of[i].logic = kind == "logic";
       }
+      if (e.contains("queues")) f.of[i].queues = e.at("queues").get<std::vector<std::int64_t>>();
     }
   } catch (const nlohmann::json::exception& e) {
     throw fail(fmt::format("a key is missing or has the wrong type: {}", e.what()));

@@ -17,6 +17,7 @@ struct Fold {
   std::int64_t pe = 1, simd = 1;
   Requantiser requantiser = Requantiser::automatic;
   bool logic = false;  // weights in LUTs, even where they would fill block RAMs
+  std::vector<std::int64_t> queues;  // a join: how many beats of each operand may wait for the other; empty: a frame
   bool operator==(const Fold&) const = default;
 };
 
@@ -35,7 +36,7 @@ Folding smallest_folding(const StageGraph& g);
 void check_folding(const StageGraph& g, const Folding& f);
 // {"format": "tandem.folding", "version": 1, "layers": [{"name": "s01_conv1", "pe": 2, "simd": 1}, ...]}; a
 // requantiser whose form is chosen by hand has "requantiser": "table" or "arithmetic"; weights kept out of block RAM are
-// "memory": "logic".
+// "memory": "logic"; the queues of a join are "queues": [3, 66].
 std::string to_json(const StageGraph& g, const Folding& f);
 // Layers by name; missing ones stay fully folded, an unknown one is an error that lists the known names.
 Folding folding_from_json(const StageGraph& g, std::string_view text, std::string_view file = "folding.json");

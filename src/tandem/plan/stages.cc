@@ -335,7 +335,7 @@ class Expander {
 
   void layer(int i) {
     const Layer& l = g_.layers[static_cast<std::size_t>(i)];
-    const Fold fold = f_.of[static_cast<std::size_t>(i)];
+    const Fold& fold = f_.of[static_cast<std::size_t>(i)];
     const Values& v = g_.values_of(l.in[0]);
     Source s = take(l.in[0]);
     std::size_t first = out_.size();
@@ -416,8 +416,10 @@ class Expander {
         constants(s, l, v);
         convert(s, std::gcd(s.lanes, b.lanes), v);
         convert(b, s.lanes, vb);
-        queue(s, v);
-        queue(b, vb);
+        // Each operand waits for the other: a frame always suffices.
+        const bool sized = !fold.queues.empty();
+        queue(s, v, sized ? fold.queues[0] : v.elements / s.lanes + 2);
+        queue(b, vb, sized ? fold.queues[1] : vb.elements / b.lanes + 2);
         StageShape& x = push(StageKind::add, i, s, v);
         x.in[1] = b.stage;
         x.in_port[1] = b.port;
@@ -455,10 +457,8 @@ class Expander {
     for (const auto& k : l.k) n = std::max(n, k.size());
     if (n > 1) convert(s, std::gcd(s.lanes, static_cast<I>(n)), v);
   }
-  // Both operands of a join wait for the other in a queue of one frame.
-  void queue(Source& s, const Values& v) { queue(s, v, v.elements / s.lanes + 2); }
   void queue(Source& s, const Values& v, I depth) {
-    push(StageKind::fifo, -1, s, v).depth = static_cast<I>(std::bit_ceil(static_cast<std::uint64_t>(largest(4, depth))));
+    push(StageKind::fifo, -1, s, v).depth = depth;
     s = last();
   }
   static void set_matrix(StageShape& s, const Layer& l, Fold f) {

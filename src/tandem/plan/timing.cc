@@ -4,11 +4,16 @@
 #include <bit>
 #include <cstring>
 #include <type_traits>
+#include <unordered_map>
+
+#include "tandem/base/hash.h"
 
 namespace tandem::plan {
 namespace {
 using I = std::int64_t;
 using U = std::uint64_t;
+
+constexpr std::size_t kSeen = 4096;  // frames remembered
 
 bool step(I& counter, I n) {  // true when it wraps
   if (++counter < n) return false;
@@ -201,13 +206,18 @@ Timing simulate(std::span<const StageShape> stages, const TimingOptions& o) {
     if (t->wires) wired.push_back(i);
     for (std::size_t k = 0; k < 2; ++k) wire[i].from[k] = stages[i].in[k], wire[i].port[k] = stages[i].in_port[k];
   }
-  const I beats_in = stages.front().beats_in, beats_out = stages.back().beats_out;
+  const I beats_out = stages.back().beats_out;
   struct Snapshot {
+    I frame = -1, cycle = 0;
     std::vector<Twin> twin;
-    I input = 0;  // beat of the frame
   };
-  std::vector<Snapshot> seen;
-  std::vector<U> ready(n, 0);
+  std::unordered_multimap<U, Snapshot> seen;  // where the design was at the end of each frame
+  std::vector<U> open(n);  // outputs without a reader are always taken
+  for (std::size_t i = 0; i < n; ++i) open[i] = (U(1) << stages[i].ports_out) - 1;
+  for (const Wire& w : wire)
+    for (std::size_t k = 0; k < 2; ++k)
+      if (w.from[k] >= 0) open[static_cast<std::size_t>(w.from[k])] &= ~(U(1) << w.port[k]);
+  std::vector<U> ready = open;
   I sent = 0, received = 0, idle = 0;
   const I most = o.steps / static_cast<I>(n);
   // No beat moves for so long only when none will: longer than any stage thinks without one.
@@ -215,18 +225,18 @@ Timing simulate(std::span<const StageShape> stages, const TimingOptions& o) {
   auto offered = [&](std::size_t i) -> U {
     const Wire& w = wire[i];
     U v = w.from[0] < 0 ? 1 : twin[static_cast<std::size_t>(w.from[0])].valid >> w.port[0] & 1;
-    if (w.from[1] >= 0) v |= (twin[static_cast<std::size_t>(w.from[1])].valid >> w.port[1] & 1) << 1;
+    if (w.from[1] == kSource) v |= 2;
+    else if (w.from[1] >= 0) v |= (twin[static_cast<std::size_t>(w.from[1])].valid >> w.port[1] & 1) << 1;
     return v;
   };
   for (I cycle = 0; cycle < most; ++cycle) {
     for (std::size_t i : wired) twin[i].valid = twin[i].wires(twin[i], offered(i));
     const bool arrived = twin[n - 1].valid & 1;
-    ready[n - 1] = 1;
     U moved = 0;
     for (std::size_t i = n; i-- > 0;) {
       const Wire& w = wire[i];
       const U in = offered(i), taken = twin[i].cycle(twin[i], in, ready[i]);
-      ready[i] = 0;
+      ready[i] = open[i];
       moved |= in & taken;
       if (w.from[0] >= 0) ready[static_cast<std::size_t>(w.from[0])] |= (taken & 1) << w.port[0];
       else if (taken & 1) {
@@ -244,16 +254,17 @@ Timing simulate(std::span<const StageShape> stages, const TimingOptions& o) {
     if (++received % beats_out) continue;
     r.ends.push_back(cycle);
     if (static_cast<I>(r.ends.size()) == o.frames) break;
-    // Where it was before?
-    const I input = sent % beats_in;
-    for (std::size_t f = seen.size(); f-- > 0;)
-      if (seen[f].input == input && std::memcmp(seen[f].twin.data(), twin.data(), n * sizeof(Twin)) == 0) {
-        r.repeat_frames = static_cast<I>(seen.size() - f);
-        r.repeat_cycles = cycle - r.ends[f];
-        r.known = true;
-        return r;
-      }
-    seen.push_back({twin, input});
+    const I frame = static_cast<I>(r.ends.size()) - 1;
+    const U hash = fnv1a({reinterpret_cast<const char*>(twin.data()), n * sizeof(Twin)});
+    const auto [first, last] = seen.equal_range(hash);
+    for (auto it = first; it != last; ++it) {
+      if (std::memcmp(it->second.twin.data(), twin.data(), n * sizeof(Twin)) != 0) continue;
+      r.repeat_frames = frame - it->second.frame;
+      r.repeat_cycles = cycle - it->second.cycle;
+      r.known = true;
+      return r;
+    }
+    if (seen.size() < kSeen) seen.emplace(hash, Snapshot{frame, cycle, twin});
   }
   r.known = o.frames > 0 && static_cast<I>(r.ends.size()) == o.frames;
   return r;

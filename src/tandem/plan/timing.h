@@ -49,7 +49,9 @@ struct TimingOptions {
   std::int64_t frames = 0;                   // whose ends are wanted, 0: until it repeats itself
   std::int64_t steps = 3'000'000'000;        // most stage cycles to step
 };
-// Of a design whose input always has data and whose output is always taken.
+inline constexpr int kSource = -2;           // StageShape::in[1] that is an input of the design (in[0]: -1)
+// Of a design whose inputs always have data and whose outputs (those without a reader) are always taken; the frames are those
+// of the last stage's first output.
 Timing simulate(std::span<const StageShape> stages, const TimingOptions& options = {});
 
 }  // namespace tandem::plan

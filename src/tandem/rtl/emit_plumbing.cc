@@ -37,13 +37,12 @@ void Emitter::skid() {
 
 void Emitter::fifo() {
   head(fmt::format("queue of {} beats", s_.depth));
-  const int a = counter_bits(s_.depth);
-  f_.set("PH", payload() - 1).set("IN", packed_in()).set("AH", a - 1).set("DH", s_.depth - 1).set("CH", a)
-      .set("ONE", num(a, 1)).set("ZERO", num(a, 0)).set("CONE", num(a + 1, 1)).set("CZERO", num(a + 1, 0)).set("FULL", num(a + 1, s_.depth));
+  const int a = counter_bits(s_.depth), c = counter_bits(s_.depth + 1);
+  f_.set("PH", payload() - 1).set("IN", packed_in()).set("DH", s_.depth - 1).set("CH", c - 1).set("CONE", num(c, 1)).set("CZERO", num(c, 0))
+      .set("FULL", num(c, s_.depth)).set("WR", s_.depth > 1 ? "wr" : "1'b0").set("RD", s_.depth > 1 ? "rd" : "1'b0");
   f_.set("RAM", std::string(block(s_.depth, payload(), plan::Memory::writable)));
   put(R"(  @RAM@reg [@PH@:0] mem [0:@DH@];
   reg [@PH@:0] out_q;
-  reg [@AH@:0] wr, rd;
   reg [@CH@:0] held;
   reg out_v;
   wire put = s_tvalid & s_tready;
@@ -51,20 +50,24 @@ void Emitter::fifo() {
   assign s_tready = held != @FULL@;
   assign m_tvalid = out_v;
 )");
+  for (auto [name, step] : {std::pair("wr", "put"), std::pair("rd", "get")}) {
+    if (s_.depth > 1 && s_.depth != I(1) << a) {
+      counter(name, s_.depth, step);
+    } else if (s_.depth > 1) {  // wraps by itself
+      line("reg {} {};", range(a), name);
+      line("always @(posedge clk) if (~rst_n) {0} <= {1}; else if ({2}) {0} <= {0} + {3};", name, num(a, 0), step, num(a, 1));
+    }
+  }
   unpack("out_q");
   put(R"(  always @(posedge clk) begin
-    if (put) mem[wr] <= @IN@;
-    if (get) out_q <= mem[rd];
+    if (put) mem[@WR@] <= @IN@;
+    if (get) out_q <= mem[@RD@];
   end
   always @(posedge clk) begin
     if (~rst_n) begin
-      wr <= @ZERO@;
-      rd <= @ZERO@;
       held <= @CZERO@;
       out_v <= 1'b0;
     end else begin
-      if (put) wr <= wr + @ONE@;
-      if (get) rd <= rd + @ONE@;
       if (put & ~get) held <= held + @CONE@;
       else if (get & ~put) held <= held - @CONE@;
       out_v <= get | (out_v & ~m_tready);

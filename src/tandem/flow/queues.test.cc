@@ -1,0 +1,181 @@
+// Queues in front of joins: of random residual and branching networks, at random foldings, the computed depths run at the rate
+// of unlimited queues, and one beat less in any of them does not. In the twins for all, in Verilator for some.
+#include "tandem/map/queues.h"
+
+#include <gtest/gtest.h>
+
+#include "tandem/base/rng.h"
+#include "tandem/exec/exec.h"
+#include "tandem/flow/verify.h"
+#include "tandem/ir/op.h"
+#include "tandem/plan/timing.h"
+
+namespace tandem {
+namespace {
+using I = std::int64_t;
+using namespace ir;
+
+struct Residual {
+  Graph g;
+  Rng r;
+  explicit Residual(std::uint64_t seed) : r(seed, "residual") {}
+
+  ValueId c(Shape s, float v) { return g.add_constant(g.unique_name("c"), Tensor::of<float>(s, std::vector<float>(static_cast<std::size_t>(element_count(s)), v))); }
+  ValueId quant(ValueId x, float s, float bits, I sign) { return g.add_node("Quant", {x, c({}, s), c({}, 0), c({}, bits)}, {{"signed", sign}}, "", "qonnx.custom_op.general"); }
+  ValueId conv(ValueId x, I in, I out, I k) {
+    std::vector<float> w(static_cast<std::size_t>(out * in * k * k));
+    for (float& v : w) v = static_cast<float>(r.range(-1, 1));
+    const ValueId q = quant(g.add_constant(g.unique_name("w"), Tensor::of<float>({out, in, k, k}, w)), 1, 2, 1);
+    const std::map<std::string, Attribute> pads{{"pads", std::vector<I>(4, k / 2)}};
+    return quant(g.add_node("Conv", {x, q}, pads), 2, 3, 1);
+  }
+  // Convolutions one after the other.
+  ValueId branch(ValueId x, I channels, I length) {
+    for (I i = 0; i < length; ++i) x = conv(x, channels, channels, r.chance(0.7) ? 3 : 1);
+    return x;
+  }
+  ValueId block(ValueId x, I channels, int deep) {
+    const ValueId a = deep > 0 && r.chance(0.4) ? block(x, channels, deep - 1) : branch(x, channels, r.range(1, 2));
+    const ValueId b = branch(x, channels, r.chance(0.6) ? 0 : 1);
+    const ValueId y = quant(r.chance(0.5) ? g.add_node("Add", {a, b}) : g.add_node("Add", {b, a}), 1, 3, 1);
+    return r.chance(0.3) ? branch(y, channels, 1) : y;
+  }
+};
+plan::StageGraph residual(std::uint64_t seed, ExactProgram* program = nullptr) {
+  Residual n(seed);
+  const I channels = n.r.range(1, 4), h = n.r.range(3, 7), w = n.r.range(3, 7);
+  ValueId x = n.quant(n.g.add_input("x", DType::f32, {Dim(1), Dim(channels), Dim(h), Dim(w)}), 1, 3, 1);
+  if (n.r.chance(0.5)) x = n.branch(x, channels, 1);
+  for (I i = n.r.range(1, 3); i-- > 0;) x = n.block(x, channels, 1);
+  n.g.outputs = {x};
+  infer_shapes(n.g);
+  ExactProgram p = lower_exact(n.g, 64);
+  plan::StageGraph s = plan::stages_from(p, "residual");
+  if (program) *program = std::move(p);
+  return s;
+}
+plan::Folding random_folding(const plan::StageGraph& g, std::uint64_t seed) {
+  Rng r(seed, "folding");
+  plan::Folding f = plan::smallest_folding(g);
+  auto divisor = [&](I n) {
+    std::vector<I> d;
+    for (I i = 1; i <= n; ++i)
+      if (n % i == 0) d.push_back(i);
+    return r.pick(d);
+  };
+  for (std::size_t i = 0; i < g.layers.size(); ++i)
+    if (const plan::Layer& l = g.layers[i]; l.kind == plan::LayerKind::dense) f.of[i].pe = divisor(l.mh), f.of[i].simd = divisor(l.window ? l.window->c : l.mw);
+  return f;
+}
+
+using map::Rate;
+Rate rate_of(const std::vector<plan::StageShape>& s) {
+  const Rate r = map::steady_rate(s);
+  EXPECT_TRUE(r.known);
+  return r;
+}
+
+TEST(MapQueues, FullRateAndNotABeatMore) {
+  I queues = 0, deeper_than_bound = 0, bounds = 0, shrunk = 0, deadlocks = 0, repaired = 0;
+  for (std::uint64_t seed = 0; seed < 150; ++seed) {
+    const plan::StageGraph g = residual(seed);
+    plan::Folding f = random_folding(g, seed);
+    map::QueueStats stats;
+    map::size_queues(g, f, &stats);
+    repaired += !stats.whole;
+    std::vector<plan::StageShape> s;
+    expand(g, f, s);
+    const auto at = map::join_queues(s);
+    ASSERT_EQ(static_cast<I>(at.size()), stats.queues);
+    const auto bound = map::queue_bounds(s);
+    const Rate rate = rate_of(s);
+    std::vector<plan::StageShape> free = s;
+    for (std::size_t q : at) free[q].depth = map::kUnlimited;
+    EXPECT_FALSE(rate.slower(rate_of(free))) << "seed " << seed;
+    for (std::size_t q = 0; q < at.size(); ++q) {
+      const I depth = s[at[q]].depth;
+      ++queues;
+      EXPECT_GE(depth, bound[q]) << "seed " << seed << ", queue " << q;
+      bounds += bound[q] > 1;
+      deeper_than_bound += depth > bound[q];
+      if (depth == 1) continue;
+      std::vector<plan::StageShape> less = s;
+      --less[at[q]].depth;
+      const Rate slow = rate_of(less);
+      EXPECT_TRUE(slow.slower(rate)) << "seed " << seed << ", queue " << q << " of depth " << depth;
+      ++shrunk;
+      // Below the closed form the design stands still.
+      if (bound[q] < 2) continue;
+      less[at[q]].depth = bound[q] - 1;
+      EXPECT_EQ(rate_of(less).frames, 0) << "seed " << seed << ", queue " << q << ", closed form " << bound[q];
+      ++deadlocks;
+    }
+    EXPECT_EQ(plan::folding_from_json(g, plan::to_json(g, f)), f);
+  }
+  EXPECT_GT(shrunk, 200);
+  EXPECT_GT(deadlocks, 50);
+  RecordProperty("queues", static_cast<int>(queues));
+  fmt::print("{} queues, {} of more than one beat and minimal; closed form above one beat for {}, exceeded by {}; {} designs needed the whole\n", queues, shrunk, bounds, deeper_than_bound, repaired);
+}
+
+// The same in Verilator: as computed, and with one beat less in one queue.
+TEST(RtlQueues, FullRateAndNotABeatMore) {
+  std::vector<rtl::Design> designs;
+  std::vector<flow::Stimulus> stimuli;
+  std::vector<Rate> free;
+  std::vector<bool> shrunk;
+  for (std::uint64_t seed = 1000; designs.size() < 16; ++seed) {
+    ExactProgram p;
+    const plan::StageGraph g = residual(seed, &p);
+    plan::Folding f = random_folding(g, seed);
+    map::size_queues(g, f);
+    std::vector<plan::StageShape> s;
+    expand(g, f, s);
+    for (std::size_t q : map::join_queues(s)) s[q].depth = map::kUnlimited;
+    flow::Stimulus st;
+    exec::Executor x(p);
+    Rng r(seed, "frames");
+    for (int frame = 0; frame < 14; ++frame) {
+      Tensor t(DType::f32, p.buffers[static_cast<std::size_t>(p.inputs[0].buffer)].shape);
+      for (I i = 0; i < t.size(); ++i) t.set(i, static_cast<double>(r.range(-4, 3)));
+      x.run({t});
+      for (auto [v, b, to] : {std::tuple(&g.input, g.input_buffer, &st.in), std::tuple(&g.output, g.output_buffer, &st.expected)}) {
+        const std::vector<I> n = x.integers(b);
+        const std::vector<I> y = plan::to_stream(*v, std::vector<Int128>(n.begin(), n.end()).data());
+        to->insert(to->end(), y.begin(), y.end());
+      }
+    }
+    auto add = [&](const plan::Folding& of, bool less) {
+      designs.push_back(rtl::generate(g, of, fmt::format("q{}", designs.size())));
+      stimuli.push_back(st);
+      free.push_back(rate_of(s));
+      shrunk.push_back(less);
+    };
+    add(f, false);
+    for (plan::Fold& x : f.of) {
+      const auto most = std::max_element(x.queues.begin(), x.queues.end());
+      if (x.queues.empty() || *most == 1) continue;
+      --*most;
+      add(f, true);
+      break;
+    }
+  }
+  const auto results = flow::verify(designs, stimuli, {.stalls = {0.5}});
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    const flow::VerifyResult& v = results[i];
+    EXPECT_TRUE(v.predicted.known);
+    EXPECT_EQ(v.mismatches, 0) << i;
+    const double best = static_cast<double>(free[i].cycles) / static_cast<double>(free[i].frames);
+    if (!shrunk[i]) {
+      EXPECT_TRUE(v.ok) << i << ": " << v.text();
+      EXPECT_EQ(v.interval, best) << i;
+    } else if (v.ok) {
+      EXPECT_GT(v.interval, best) << i;
+    } else {
+      EXPECT_TRUE(v.predicted.deadlock && v.fault == "no progress: a deadlock") << i << ": " << v.text();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tandem

@@ -1,0 +1,310 @@
+#include "tandem/map/queues.h"
+
+#include <algorithm>
+#include <map>
+
+#include "tandem/plan/timing.h"
+
+namespace tandem::map {
+namespace {
+using I = std::int64_t;
+using plan::StageKind;
+using plan::StageShape;
+
+
+std::size_t idx(int i) { return static_cast<std::size_t>(i); }
+bool is_join(const StageShape& s) { return s.in[1] >= 0; }
+bool endless(const StageShape& s) { return s.kind == StageKind::fifo && s.depth >= kUnlimited; }
+
+// What remains in one piece when endless queues are cut out, each a design of its own.
+std::vector<std::vector<StageShape>> pieces(std::span<const StageShape> s) {
+  std::vector<std::size_t> root(s.size());
+  for (std::size_t i = 0; i < s.size(); ++i) root[i] = i;
+  auto find = [&](std::size_t i) {
+    while (root[i] != i) i = root[i] = root[root[i]];
+    return i;
+  };
+  for (std::size_t i = 0; i < s.size(); ++i)
+    for (int k : s[i].in)
+      if (k >= 0 && !endless(s[i]) && !endless(s[idx(k)])) root[find(i)] = find(idx(k));
+  // A queue within a piece stays there: what it holds is limited by the piece.
+  std::vector<int> reader(s.size(), -1);
+  for (std::size_t i = 0; i < s.size(); ++i)
+    for (int k : s[i].in)
+      if (k >= 0) reader[idx(k)] = static_cast<int>(i);
+  std::vector<bool> cut(s.size());
+  for (std::size_t i = 0; i < s.size(); ++i) {
+    if (!endless(s[i])) continue;
+    cut[i] = s[i].in[0] < 0 || find(idx(s[i].in[0])) != find(idx(reader[i]));
+    if (!cut[i]) root[i] = find(idx(reader[i]));
+  }
+  std::vector<std::vector<StageShape>> all;
+  std::vector<int> piece(s.size(), -1), place(s.size());
+  for (std::size_t i = 0; i < s.size(); ++i) {
+    if (cut[i]) continue;
+    int& p = piece[find(i)];
+    if (p < 0) {
+      p = static_cast<int>(all.size());
+      all.emplace_back();
+    }
+    std::vector<StageShape>& to = all[idx(p)];
+    place[i] = static_cast<int>(to.size());
+    to.push_back(s[i]);
+    for (std::size_t k = 0; k < 2; ++k)
+      if (int& from = to.back().in[k]; from >= 0) from = !cut[idx(from)] ? place[idx(from)] : k == 0 ? -1 : plan::kSource;
+  }
+  return all;
+}
+
+// The last stage that every way from the input to each stage passes; -1: only the input itself.
+std::vector<int> dominators(std::span<const StageShape> s) {
+  std::vector<int> by(s.size(), -1);
+  for (std::size_t i = 0; i < s.size(); ++i) {
+    int a = s[i].in[0];
+    if (is_join(s[i]))
+      for (int b = s[i].in[1]; a != b;) (a > b ? a : b) = by[idx(std::max(a, b))];
+    by[i] = a;
+  }
+  return by;
+}
+
+// The part of a design between a fork and the join it dominates, as a design of its own.
+struct Block {
+  std::vector<StageShape> stages;
+  std::array<std::size_t, 2> queue{};  // of the join, places in `stages`
+};
+Block block_of(std::span<const StageShape> s, std::size_t join, int from) {
+  std::vector<bool> in(s.size());
+  in[join] = true;
+  for (std::size_t i = join; i > idx(from); --i)
+    if (in[i])
+      for (int k : s[i].in)
+        if (k >= 0) in[idx(k)] = true;
+  Block b;
+  std::vector<int> now(s.size(), -1);
+  for (std::size_t i = idx(from); i <= join; ++i) {
+    if (!in[i]) continue;
+    now[i] = static_cast<int>(b.stages.size());
+    b.stages.push_back(s[i]);
+    for (int& k : b.stages.back().in) k = k >= from && i > idx(from) ? now[idx(k)] : -1;
+    b.stages.back().layer = -1;
+  }
+  for (std::size_t k = 0; k < 2; ++k) b.queue[k] = idx(now[idx(s[join].in[k])]);
+  return b;
+}
+
+// Input beats before output beat m (1 is the first) of a frame can leave; 0 where that is not known.
+I inputs_for(const StageShape& s, I m) {
+  const I groups = s.c / s.lanes_in;
+  switch (s.kind) {
+    case StageKind::pad: {
+      const I at = m - 1, part = at % groups, x = at / groups % s.ow - s.kw, y = at / groups / s.ow - s.kh;
+      const I rows = std::clamp<I>(y, 0, s.h) * s.w * groups;
+      if (y < 0 || y >= s.h) return rows;
+      return rows + std::clamp<I>(x, 0, s.w) * groups + (x >= 0 && x < s.w ? part + 1 : 0);
+    }
+    case StageKind::window: {
+      const I row = (m - 1) / (s.ow * s.reps * s.kh * s.kw * groups), span = (s.kh - 1) * s.dh + 1;
+      return (row == s.oh - 1 ? s.h : row * s.sh + std::max(span, s.sh)) * s.w * groups;
+    }
+    case StageKind::replay: return ((m - 1) / (s.mw / s.simd * (s.mh / s.pe)) + 1) * (s.mw / s.simd);
+    case StageKind::mvau: return m * (s.mw / s.simd);
+    case StageKind::depthwise:
+    case StageKind::pool: return m * s.mw;
+    case StageKind::convert: return s.lanes_out > s.lanes_in ? m * (s.lanes_out / s.lanes_in) : (m + s.lanes_in / s.lanes_out - 1) / (s.lanes_in / s.lanes_out);
+    case StageKind::threshold:
+    case StageKind::rescale:
+    case StageKind::affine:
+    case StageKind::fork:
+    case StageKind::fifo:
+    case StageKind::skid: return m;
+    default: return 0;
+  }
+}
+
+class Sizer {
+ public:
+  Sizer(std::vector<StageShape>& stages, QueueStats& stats) : s_(stages), stats_(stats) {}
+
+  // False where the design is too large to be stepped.
+  bool run() {
+    const std::vector<std::size_t> queues = join_queues(s_);
+    stats_.queues = static_cast<I>(queues.size());
+    Rate target{0, 1};
+    for (const StageShape& s : s_) target.cycles = std::max(target.cycles, stage_def(s.kind).cycles(s));
+    const std::vector<int> by = dominators(s_);
+    const std::vector<I> bound = queue_bounds(s_);
+    std::vector<I> depth;
+    for (std::size_t q = 0; q < queues.size(); q += 2) {
+      const std::size_t join = reader(queues[q]);
+      const auto found = search(block_of(s_, join, by[join]), bound[q], bound[q + 1], target);
+      if (!found) return false;
+      for (std::size_t k = 0; k < 2; ++k) {
+        s_[idx(s_[join].in[k])].depth = (*found)[k];
+        depth.push_back((*found)[k]);
+      }
+    }
+    Rate whole = rate_of(s_);
+    if (!whole.known) return false;
+    if (!whole.slower(target)) return true;
+    // The parts influence each other, or the design is slower than its slowest stage.
+    stats_.whole = false;
+    auto set = [&](std::size_t limited) {
+      for (std::size_t q = 0; q < queues.size(); ++q) s_[queues[q]].depth = q < limited ? depth[q] : kUnlimited;
+    };
+    set(0);
+    target = rate_of(s_);
+    if (!target.known || target.frames == 0) return false;
+    auto ok = [&](std::size_t limited) {
+      set(limited);
+      const Rate r = rate_of(s_);
+      return r.known && !r.slower(target);
+    };
+    for (std::size_t good = 0; !ok(queues.size());) {
+      std::size_t bad = queues.size();  // the first so many queues are too short
+      while (bad - good > 1) {
+        const std::size_t middle = (good + bad) / 2;
+        (ok(middle) ? good : bad) = middle;
+      }
+      depth[bad - 1] = least(depth[bad - 1] + 1, [&](I d) {
+        depth[bad - 1] = d;
+        return ok(bad);
+      });
+      good = bad;
+      if (good == queues.size()) break;
+    }
+    set(queues.size());
+    return true;
+  }
+
+ private:
+  std::vector<StageShape>& s_;
+  QueueStats& stats_;
+  std::map<std::vector<I>, Rate> rates_;                  // of pieces
+  std::map<std::vector<I>, std::array<I, 2>> searched_;   // of blocks
+
+  // What decides the timing of these stages; empty where a stage has no twin.
+  static std::vector<I> key_of(std::span<const StageShape> stages) {
+    std::vector<I> key;
+    for (const StageShape& s : stages) {
+      const auto t = plan::twin_of(s);
+      if (!t) return {};
+      key.insert(key.end(), {static_cast<I>(s.kind), s.in[0], s.in[1], s.in_port[0], s.in_port[1], s.serial, static_cast<I>(t->pipe), s.beats_out});
+      key.insert(key.end(), t->limit.begin(), t->limit.end());
+    }
+    return key;
+  }
+  Rate rate_of(std::span<const StageShape> stages) {
+    Rate slowest{0, 1};
+    for (const auto& piece : pieces(stages)) {
+      const auto [it, fresh] = rates_.try_emplace(key_of(piece));
+      if (fresh) {
+        ++stats_.simulations;
+        it->second = steady_rate(piece);
+      }
+      const Rate& r = it->second;
+      if (!r.known || r.frames == 0) return r;
+      if (r.slower(slowest)) slowest = r;
+    }
+    return slowest;
+  }
+  std::size_t reader(std::size_t queue) const {
+    for (std::size_t i = queue + 1;; ++i)
+      if (s_[i].in[0] == static_cast<int>(queue) || s_[i].in[1] == static_cast<int>(queue)) return i;
+  }
+
+  // The least d >= from with ok(d).
+  template <class F>
+  static I least(I from, F ok) {
+    I bad = from - 1, step = 1, good = from;
+    while (!ok(good) && good < kUnlimited) {
+      bad = good;
+      good += step;
+      step *= 2;
+    }
+    while (good - bad > 1) {
+      const I middle = bad + (good - bad) / 2;
+      (ok(middle) ? good : bad) = middle;
+    }
+    return good;
+  }
+
+  // Nothing where the block cannot be stepped.
+  std::optional<std::array<I, 2>> search(Block b, I first, I second, Rate target) {
+    const std::vector<I> key = key_of(b.stages);
+    if (const auto it = searched_.find(key); it != searched_.end()) return it->second;
+    ++stats_.blocks;
+    auto depth = [&](std::size_t k) -> I& { return b.stages[b.queue[k]].depth; };
+    depth(0) = depth(1) = kUnlimited;
+    const Rate free = rate_of(b.stages);
+    if (!free.known || free.frames == 0) return std::nullopt;
+    if (free.slower(target)) target = free;
+    const std::array<I, 2> bound{first, second};
+    for (std::size_t k = 0; k < 2; ++k)
+      depth(k) = least(bound[k], [&](I d) {
+        depth(k) = d;
+        const Rate r = rate_of(b.stages);
+        return r.known && !r.slower(target);
+      });
+    return searched_[key] = {depth(0), depth(1)};
+  }
+};
+
+}  // namespace
+
+Rate steady_rate(std::span<const StageShape> stages) {
+  Rate slowest{0, 1};
+  for (const auto& piece : pieces(stages)) {
+    const plan::Timing t = plan::simulate(piece);
+    const Rate r{t.repeat_cycles, t.repeat_frames, t.known};
+    if (!t.steady()) return r;
+    if (r.slower(slowest)) slowest = r;
+  }
+  return slowest;
+}
+
+std::vector<std::size_t> join_queues(std::span<const StageShape> stages) {
+  std::vector<std::size_t> r;
+  for (const StageShape& s : stages)
+    if (is_join(s) && stages[idx(s.in[0])].kind == StageKind::fifo && stages[idx(s.in[1])].kind == StageKind::fifo) r.insert(r.end(), {idx(s.in[0]), idx(s.in[1])});
+  return r;
+}
+
+std::vector<std::int64_t> queue_bounds(std::span<const StageShape> stages) {
+  const std::vector<int> by = dominators(stages);
+  std::vector<I> r;
+  for (const StageShape& join : stages) {
+    if (!is_join(join) || stages[idx(join.in[0])].kind != StageKind::fifo || stages[idx(join.in[1])].kind != StageKind::fifo) continue;
+    const int fork = by[static_cast<std::size_t>(&join - stages.data())];
+    for (std::size_t k = 0; k < 2; ++k) {
+      I least = 1;
+      if (stages[idx(join.in[k])].in[0] == fork) {  // nothing but the queue on this side
+        I m = 1;
+        int i = join.in[1 - k];
+        for (; m > 0 && i != fork; i = stages[idx(i)].in[0]) m = is_join(stages[idx(i)]) ? 0 : inputs_for(stages[idx(i)], m);
+        // Beside the memory one beat waits in the queue's output register, one is still offered by the fork.
+        if (i == fork) least = std::max<I>(1, m - 2);
+      }
+      r.push_back(least);
+    }
+  }
+  return r;
+}
+
+void size_queues(const plan::StageGraph& g, plan::Folding& f, QueueStats* stats) {
+  QueueStats none;
+  QueueStats& st = stats ? *stats : none;
+  plan::Folding sized = f;
+  for (plan::Fold& x : sized.of) x.queues.clear();
+  std::vector<StageShape> s;
+  expand(g, sized, s);
+  if (join_queues(s).empty() || !Sizer(s, st).run()) {
+    f = sized;
+    return;
+  }
+  for (const StageShape& x : s)
+    if (is_join(x) && x.layer >= 0) sized.of[idx(x.layer)].queues = {s[idx(x.in[0])].depth, s[idx(x.in[1])].depth};
+  f = sized;
+}
+
+}  // namespace tandem::map
