@@ -78,7 +78,8 @@ Graph probe_graph(std::string_view domain, std::string_view op, std::vector<Tens
     return g.add_constant(name, Tensor::of<std::int64_t>({static_cast<std::int64_t>(v.size())}, v));
   };
   const bool matrix = op == "MatMul" || op == "Gemm" || op == "Softmax" || op == "ArgMax";
-  const ValueId x = g.add_input("x", DType::f32, matrix ? Dims{Dim(1), Dim(4)} : Dims{Dim(1), Dim(2), Dim(4), Dim(4)});
+  const std::int64_t channels = op == "DepthToSpace" ? 4 : 2;
+  const ValueId x = g.add_input("x", DType::f32, matrix ? Dims{Dim(1), Dim(4)} : Dims{Dim(1), Dim(channels), Dim(4), Dim(4)});
   ValueId q = quant(x, 0.5f, 4, true, "input");
   std::vector<ValueId> in{q};
   std::map<std::string, Attribute> attrs;
@@ -102,6 +103,13 @@ Graph probe_graph(std::string_view domain, std::string_view op, std::vector<Tens
   } else if (op == "Threshold") in.push_back(floats("steps", {1, 3}, -1, 0.5f));
   else if (op == "Delay") attrs["shape"] = std::vector<std::int64_t>{1, 2, 4, 4};
   else if (op == "ArgMax") attrs["axis"] = std::int64_t{1};
+  else if (op == "Slice") in.insert(in.end(), {ints("starts", {1}), ints("ends", {3}), ints("axes", {2})});
+  else if (op == "Split") attrs = {{"axis", std::int64_t{1}}, {"num_outputs", std::int64_t{1}}};
+  else if (op == "Pad") in.push_back(ints("pads", {0, 0, 1, 1, 0, 0, 1, 1}));
+  else if (op == "Tile") in.push_back(ints("repeats", {1, 1, 1, 2}));
+  else if (op == "Expand") in.push_back(ints("shape", {1, 2, 4, 4}));
+  else if (op == "DepthToSpace" || op == "SpaceToDepth") attrs["blocksize"] = std::int64_t{2};
+  else if (op == "Resize") in.insert(in.end(), {kNone, g.add_constant("scales", Tensor::of<float>({4}, std::vector<float>{1, 1, 2, 2}))}), attrs["coordinate_transformation_mode"] = std::string("asymmetric");
   if (op == "Quant") in.push_back(g.add_constant("zero", Tensor::scalar(0.0f))), in.push_back(g.add_constant("bits", Tensor::scalar(3.0f)));
   ValueId y = g.add_node(std::string(op), in, attrs, "probe", std::string(domain));
   if (op == "Shape") y = g.add_node("Reshape", {q, y}, {}, "reader");

@@ -320,7 +320,7 @@ struct Executor::Impl {
         const auto& a = get<T>(s.in[0], sa);
         if (v->index.empty()) y = a;
         else
-          for (std::size_t i = 0; i < y.size(); ++i) y[i] = a[v->index[i]];
+          for (std::size_t i = 0; i < y.size(); ++i) y[i] = v->index[i] < 0 ? static_cast<T>(v->fill) : a[v->index[i]];
       } else {
         std::vector<std::vector<T>> scratch(s.in.size());
         std::vector<const std::vector<T>*> in;

@@ -115,8 +115,8 @@ plan::Folding random_folding(const plan::StageGraph& g, Rng r) {
   for (std::size_t i = 0; i < f.of.size(); ++i) {
     const plan::Layer& l = g.layers[i];
     if (l.kind == plan::LayerKind::dense) {
-      f.of[i].pe = divisor(l.mh);
-      f.of[i].simd = divisor(l.window ? l.window->c : l.mw);
+      f.of[i].pe = divisor(plan::most_pe(l));
+      f.of[i].simd = divisor(plan::most_simd(l));
       while (f.of[i].pe * f.of[i].simd > 32) (f.of[i].pe > f.of[i].simd ? f.of[i].pe : f.of[i].simd) = 1;
     }
     if (l.kind == plan::LayerKind::depthwise || l.kind == plan::LayerKind::pool) f.of[i].pe = divisor(l.mh);

@@ -79,6 +79,7 @@ class Selftest {
       }
       o.streaming = rtl || i % 4 == 3;
       o.batch = rtl ? 1 : 1 + i % 2;
+      o.moves = !learner_;
       if (!rtl && i % 10 == 5) o.state = true, o.joins = false;
       one(random_graph(o, seed), seed, o);
       ++stats_.graphs;
@@ -317,8 +318,8 @@ class Selftest {
       };
       plan::Fold before = f.of[i];
       const plan::Layer& l = g.layers[i];
-      f.of[i].pe = divisor(l.mh);
-      if (l.kind == plan::LayerKind::dense) f.of[i].simd = divisor(l.window ? l.window->c : l.mw);
+      f.of[i].pe = divisor(plan::most_pe(l));
+      if (l.kind == plan::LayerKind::dense) f.of[i].simd = divisor(plan::most_simd(l));
       if (l.kind == plan::LayerKind::requant)
         f.of[i] = {1, 1, l.rescale && r.chance(0.5) ? plan::Requantiser::arithmetic : r.chance(0.5) ? plan::Requantiser::table : plan::Requantiser::automatic};
       try {

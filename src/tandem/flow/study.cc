@@ -374,8 +374,8 @@ Study read_study(const Config& c, const fs::path& folder, std::optional<std::uin
         own.insert(p.name);
         parameters.push_back(std::move(p));
       };
-      add(".pe", x.mh);
-      if (x.kind == plan::LayerKind::dense) add(".simd", x.window ? x.window->c : x.mw);
+      add(".pe", plan::most_pe(x));
+      if (x.kind == plan::LayerKind::dense) add(".simd", plan::most_simd(x));
     }
   }
   if (parameters.empty()) throw c.error("the study varies nothing: 'space' needs a parameter").fix("space: {speedup: [1, 2, 4, 8]}, and hardware: {speedup: $speedup}");

@@ -351,7 +351,7 @@ plan::Folding random_folding(const StageGraph& g, Rng r) {
   };
   for (std::size_t i = 0; i < f.of.size(); ++i) {
     const Layer& l = g.layers[i];
-    if (l.kind == LayerKind::dense) f.of[i] = {divisor(l.mh), divisor(l.window ? l.window->c : l.mw), plan::Requantiser::automatic, r.chance(0.2)};
+    if (l.kind == LayerKind::dense) f.of[i] = {divisor(plan::most_pe(l)), divisor(plan::most_simd(l)), plan::Requantiser::automatic, r.chance(0.2)};
     if (l.kind == LayerKind::depthwise || l.kind == LayerKind::pool) f.of[i].pe = divisor(l.mh);
     if (l.kind == LayerKind::requant)
       f.of[i].requantiser = l.rescale && r.chance(0.7) ? plan::Requantiser::arithmetic : r.chance(0.5) ? plan::Requantiser::table : plan::Requantiser::automatic;
@@ -636,9 +636,9 @@ TEST(PlanStages, RefusesByName) {
     }
     ADD_FAILURE() << "accepted: " << part;
   };
-  refused([](Maker& m) { m.b = step(m.n, ir::IntMul{}, m.b, m.at().shape, 0, 1, m.b); }, "product of two varying");
-  refused([](Maker& m) { m.transpose(); m.conv(); }, "channels last");
-  refused([](Maker& m) { ir::IntMove c{.kind = ir::IntMove::concat}; m.b = step(m.n, c, m.b, {1, 4, 4, 4}, 0, 1, m.b); }, "joining tensors");
+  refused([](Maker& m) { m.b = step(m.n, ir::IntMatMul{{}, 4, 4}, m.b, m.at().shape, 0, 1, m.b); }, "product of two varying");
+  refused([](Maker& m) { ir::IntMove c{.kind = ir::IntMove::concat}; m.b = step(m.n, c, m.b, {2, 2, 4, 4}, 0, 1, m.b); }, "different samples");
+  refused([](Maker& m) { ir::IntMove c{.kind = ir::IntMove::transpose, .perm = {1, 0, 2, 3}}; m.b = step(m.n, c, m.b, {2, 1, 4, 4}, 0, 1); }, "between samples");
   refused([](Maker& m) { m.b = step(m.n, ir::DelayRead{0}, m.b, m.at().shape, 0, 1); }, "delays");
 }
 

@@ -148,7 +148,10 @@ struct Run {
   }
   void operator()(const IntMove& m) {
     auto& y = out().n;
-    for (std::size_t i = 0; i < y.size(); ++i) y[i] = in(m.source.empty() ? 0 : m.source[i])[m.index.empty() ? i : m.index[i]];
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      const std::int64_t from = m.index.empty() ? static_cast<std::int64_t>(i) : m.index[i];
+      y[i] = from < 0 ? Int128(m.fill) : in(m.source.empty() ? 0 : m.source[i])[from];
+    }
   }
   void operator()(const IntRequant& r) {
     const Shape& ys = out_shape();

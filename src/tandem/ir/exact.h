@@ -66,7 +66,8 @@ struct IntMove {                       // out[i] = in[source[i]][index[i]]
   std::vector<std::int64_t> perm;      // transpose
   std::int64_t axis = 0;               // concat, gather
   std::vector<std::int32_t> source;
-  std::vector<std::int64_t> index;
+  std::vector<std::int64_t> index;     // gather: -1 for `fill`
+  std::int64_t fill = 0;
 };
 // The pulled-back steps of one group: out level index = number of T <= N (flip: T <= -N).
 struct Thresholds {

@@ -4,6 +4,7 @@
 #include "tandem/ir/arrays.h"
 #include "tandem/ir/exact.h"
 #include "tandem/ir/ops/common.h"
+#include "tandem/ir/ops/sources.h"
 
 namespace tandem::ir {
 
@@ -70,8 +71,10 @@ std::vector<Kind> classify(const Graph& g) {
       } else if (op.closure == Closure::affine || op.closure == Closure::piecewise) {
         for (std::size_t i = 1; i < n.inputs.size(); ++i)
           if (!is_constant(i)) out = Kind::floating;
-      } else if (n.op == "Gather" && !is_constant(1)) {
-        out = Kind::floating;
+      } else if (op.closure == Closure::move && n.op != "Concat") {
+        for (std::size_t i = 1; i < n.inputs.size(); ++i)
+          if (!is_constant(i)) out = Kind::floating;
+        if (!only_moves(g, n)) out = Kind::floating;
       }
       for (ValueId y : n.outputs)
         if (k[y] != out) {

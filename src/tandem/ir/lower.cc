@@ -5,6 +5,7 @@
 #include "tandem/ir/arrays.h"
 #include "tandem/ir/exact.h"
 #include "tandem/ir/ops/common.h"
+#include "tandem/ir/ops/sources.h"
 #include "tandem/ir/refusal.h"
 
 namespace tandem::ir {
@@ -476,7 +477,11 @@ class Lowering {
   void reads_refused(const Node& n) {
     if (op_of(g_, n).closure == Closure::quantiser) return;
     for (ValueId v : n.inputs)
-      if (v != kNone && kind_[v] == Kind::floating) kind_[n.outputs[0]] = Kind::floating;
+      if (v != kNone && kind_[v] == Kind::floating) now_float(n);
+  }
+  void now_float(const Node& n) {
+    for (ValueId y : n.outputs)
+      if (y != kNone) kind_[y] = Kind::floating;
   }
   void exact_node_or_host(const Node& n, int index) {
     try {
@@ -484,7 +489,7 @@ class Lowering {
     } catch (const Error& e) {
       if (e.code() == Exit::bug) throw;
       refused_->push_back({g_.describe(n), e.message(), e.fix()});
-      kind_[n.outputs[0]] = Kind::floating;
+      now_float(n);
       float_node(n, index);
     }
   }
@@ -492,6 +497,7 @@ class Lowering {
   // ---- exact nodes ----------------------------------------------------------------------------
   void exact_node(const Node& n) {
     const OpDef& op = op_of(g_, n);
+    if (op.closure == Closure::move && op.eval.as_rational == move_exactly) return picks(n);
     Val y;
     switch (op.closure) {
       case Closure::quantiser: y = quantise(n); break;
@@ -919,6 +925,48 @@ class Lowering {
     Int128 lo = buffer(x.buf).lo, hi = buffer(x.buf).hi;
     y.buf = emit(std::move(m), {x.buf}, out, lo, hi);
     return y;
+  }
+
+  // Operators that say by their own evaluator where each element comes from.
+  void picks(const Node& n) {
+    Val x = exact_val(n.in(0));
+    const Shape in = buffer(x.buf).shape;
+    std::vector<const Array<Rational>*> constants;
+    for (std::size_t i = 0; i < n.inputs.size(); ++i) constants.push_back(i == 0 || n.in(i) == kNone ? nullptr : &constant(n.in(i)));
+    const std::vector<Sources> from = sources_of(g_, n, in, constants);
+    const bool filled = std::any_of(from.begin(), from.end(), [](const Sources& s) { return std::any_of(s.from.begin(), s.from.end(), [](std::int64_t i) { return i < 0; }); });
+    std::int64_t fill = 0;
+    if (filled) {  // the filling as an integer of one grid for all
+      const Rational value = n.op == "Pad" && n.in(2) != kNone ? constant(n.in(2)).v.at(0) : Rational(0);
+      const auto within = [&](const std::optional<GQ>& b, int sign) { return !b || (b->scalar() && sgn(b->v[0]) * sign <= 0); };
+      if (!(x.c.s.scalar() && is_zero(x.c.b) && value == 0 && within(x.c.lo, 1) && within(x.c.hi, -1))) x = materialise(std::move(x), -1);
+      const Rational z = value == 0 ? value : Rational(value / x.c.s.v[0]);
+      if (!is_integer(z) || !z.get_num().fits_slong_p())
+        throw Error(Exit::no, fmt::format("the padding value {} is no multiple of the scale {}", value.get_str(), x.c.s.v[0].get_str()))
+            .at(g_.describe(n))
+            .fix("pad with 0, or with a multiple of the scale");
+      fill = z.get_num().get_si();
+    }
+    for (std::size_t o = 0; o < from.size(); ++o) {
+      if (n.outputs[o] == kNone) continue;
+      const Shape out = shape_of(g_, n.outputs[o]);
+      IntMove m{};
+      m.kind = IntMove::gather;
+      m.axis = -1;
+      m.index = from[o].from;
+      m.fill = fill;
+      Val y;
+      y.c.s = moved(x.c.s, in, out, m.index);
+      y.c.b = moved(x.c.b, in, out, m.index);
+      if (x.c.lo) y.c.lo = moved(*x.c.lo, in, out, m.index);
+      if (x.c.hi) y.c.hi = moved(*x.c.hi, in, out, m.index);
+      Int128 lo = buffer(x.buf).lo, hi = buffer(x.buf).hi;
+      if (filled) lo = std::min<Int128>(lo, fill), hi = std::max<Int128>(hi, fill);
+      y.buf = emit(std::move(m), {x.buf}, out, lo, hi);
+      p_.buffers.back().name = g_.values[n.outputs[o]].name;
+      p_.buffers.back().value = n.outputs[o];
+      val_[n.outputs[o]] = std::move(y);
+    }
   }
 
   Val concat(const Node& n, const Shape& out) {

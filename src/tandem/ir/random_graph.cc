@@ -120,6 +120,9 @@ class Generator {
     if (r_.chance(0.25) && s[1] > 1) {
       group = s[1];
       O = group * pick(1, 2);
+    } else if (s[1] % 2 == 0 && r_.chance(0.25)) {
+      group = 2;
+      O = group * pick(1, 3);
     }
     std::int64_t kh = pick(1, std::min<std::int64_t>(3, s[2])), kw = r_.chance(0.7) ? std::min(kh, s[3]) : pick(1, std::min<std::int64_t>(3, s[3]));
     std::map<std::string, Attribute> a{{"group", group}};
@@ -128,7 +131,7 @@ class Generator {
     a["strides"] = strides;
     if (r_.chance(0.5)) a["pads"] = std::vector<std::int64_t>{pick(0, kh - 1), pick(0, kw - 1), pick(0, kh - 1), pick(0, kw - 1)};
     else if (!o_.streaming && r_.chance(0.3)) a["auto_pad"] = std::string(r_.chance(0.5) ? "SAME_UPPER" : "SAME_LOWER");
-    if (!o_.streaming && kh * 2 - 1 <= s[2] && kw * 2 - 1 <= s[3] && r_.chance(0.15)) a["dilations"] = std::vector<std::int64_t>{2, 2};
+    if (kh * 2 - 1 <= s[2] && kw * 2 - 1 <= s[3] && r_.chance(0.15)) a["dilations"] = std::vector<std::int64_t>{2, 2};
     std::vector<ValueId> in{x, weights({O, s[1] / group, kh, kw})};
     if (r_.chance(0.4)) in.push_back(constant({O}, vector(O, 1)));
     return add("Conv", in, a);
@@ -231,13 +234,103 @@ class Generator {
     }
   }
 
+  ValueId ints(const std::vector<std::int64_t>& v) {
+    return g_.add_constant(g_.unique_name("i"), Tensor::of<std::int64_t>({static_cast<std::int64_t>(v.size())}, v));
+  }
+  ValueId slice(ValueId x, std::int64_t axis, std::int64_t from, std::int64_t to, std::int64_t step = 1) {
+    return add("Slice", {x, ints({from}), ints({to}), ints({axis}), ints({step})});
+  }
+  // One more layer of the shape of x.
+  ValueId same_shape(ValueId x) {
+    const Shape s = shape(x);
+    if (s.size() == 2) return add("MatMul", {x, weights({s[1], s[1]})});
+    const std::int64_t k = s.size() == 4 && r_.chance(0.5) && s[2] > 2 && s[3] > 2 ? 3 : 1, group = s[1] > 1 && r_.chance(0.2) ? s[1] : 1;
+    Shape w{s[1], s[1] / group};
+    std::map<std::string, Attribute> a{{"group", group}};
+    for (std::size_t d = 2; d < s.size(); ++d) w.push_back(k);
+    a["pads"] = std::vector<std::int64_t>(2 * (s.size() - 2), k / 2);
+    return add("Conv", {x, weights(w)}, a);
+  }
+  ValueId branch(ValueId x) { return r_.chance(0.3) ? activation(x) : r_.chance(0.8) ? quant(same_shape(x), true) : same_shape(x); }
+  ValueId permuted(ValueId x) {
+    std::vector<std::int64_t> p(rank(x));
+    for (std::size_t i = 0; i < p.size(); ++i) p[i] = static_cast<std::int64_t>(i);
+    for (std::size_t i = p.size() - 1; i > 1; --i) std::swap(p[i], p[static_cast<std::size_t>(pick(1, static_cast<std::int64_t>(i)))]);
+    return add("Transpose", {x}, {{"perm", p}});
+  }
+  // Streams that part, meet, leave elements out, repeat them or change their order.
+  ValueId topology(ValueId x) {
+    const Shape s = shape(x);
+    const std::int64_t last = static_cast<std::int64_t>(s.size()) - 1, axis = pick(1, last);
+    const bool image = s.size() == 4;
+    switch (pick(0, image ? 15 : 9)) {
+      case 0: return add("Add", {branch(x), x});
+      case 1: return add("Add", {add("Sub", {branch(x), branch(x)}), branch(x)});
+      case 2: return add("Mul", {branch(x), r_.chance(0.5) ? x : branch(x)});
+      case 3: return add("Concat", r_.chance(0.5) ? std::vector<ValueId>{branch(x), x} : std::vector<ValueId>{x, branch(x), branch(x)}, {{"axis", axis}});
+      case 4: {
+        std::vector<std::int64_t> i;
+        for (std::int64_t k = pick(1, s[static_cast<std::size_t>(axis)] + 1); k > 0; --k) i.push_back(pick(0, s[static_cast<std::size_t>(axis)] - 1));
+        return add("Gather", {x, ints(i)}, {{"axis", axis}});
+      }
+      case 5: {  // apart, one part worked on, together again
+        const std::int64_t n = s[static_cast<std::size_t>(axis)], at = pick(1, n);
+        if (!o_.moves || n < 2 || at == n) return permuted(x);
+        return add("Concat", {branch(slice(x, axis, 0, at)), slice(x, axis, at, n)}, {{"axis", axis}});
+      }
+      case 6: {
+        const std::int64_t n = s[static_cast<std::size_t>(axis)];
+        if (!o_.moves || n < 2) return permuted(x);
+        return r_.chance(0.2) ? slice(x, axis, -1, -n - 1, -1) : slice(x, axis, pick(0, 1), n, pick(1, 2));
+      }
+      case 7: {  // two ways of the same shape, one of them turned over and back
+        const ValueId y = permuted(branch(x));
+        return shape(y) == s ? add("Add", {y, x}) : y;
+      }
+      case 8: return permuted(x);
+      case 9: {
+        Shape c(s.size(), 1);
+        c[static_cast<std::size_t>(axis)] = s[static_cast<std::size_t>(axis)];
+        return add("Sub", {constant(c, vector(element_count(c), 2)), x});
+      }
+      case 10: {  // squeeze and excite
+        ValueId g = add("GlobalAveragePool", {x});
+        if (r_.chance(0.7)) g = quant(g, true);
+        if (r_.chance(0.5)) g = quant(same_shape(g), true);
+        return add(r_.chance(0.8) ? "Mul" : "Add", {x, g});
+      }
+      case 11:
+        if (!o_.moves || s[2] * s[3] > 20) return x;
+        return add("Resize", {x, kNone, constant({4}, {1, 1, static_cast<float>(pick(1, 2)), static_cast<float>(pick(1, 3))})},
+                   {{"coordinate_transformation_mode", std::string("asymmetric")}, {"nearest_mode", std::string("floor")}});
+      case 12:
+        if (!o_.moves) return x;
+        return add("Pad", {x, ints({0, pick(0, 1), pick(0, 2), pick(0, 1), 0, 0, pick(0, 1), pick(0, 1)})});
+      case 13:
+        if (o_.moves && s[1] % 4 == 0) return add("DepthToSpace", {x}, {{"blocksize", std::int64_t{2}}, {"mode", std::string(r_.chance(0.5) ? "DCR" : "CRD")}});
+        if (o_.moves && s[2] % 2 == 0 && s[3] % 2 == 0) return add("SpaceToDepth", {x}, {{"blocksize", std::int64_t{2}}});
+        return x;
+      case 14: {  // one axis
+        if (!o_.moves) return x;
+        x = add("Reshape", {x, ints({s[0], s[1], s[2] * s[3]})});
+        const std::int64_t k = pick(1, 3), O = pick(1, o_.max_channels);
+        return add("Conv", {x, weights({O, s[1], std::min(k, s[2] * s[3])})}, {{"strides", std::vector<std::int64_t>{pick(1, 2)}}});
+      }
+      default: {
+        if (s[2] < 2 || s[3] < 2) return x;
+        return add("AveragePool", {x}, {{"kernel_shape", std::vector<std::int64_t>{2, 2}}, {"pads", std::vector<std::int64_t>{pick(0, 1), 1, 0, pick(0, 1)}}});
+      }
+    }
+  }
+
   ValueId block(ValueId x, bool last) {
     ValueId before = x;
     bool image = rank(x) == 4;
     double what = r_.uniform();
     bool contracted = false;
     if (o_.streaming) {
-      if (image && what < 0.6) x = conv(x), contracted = true;
+      if (o_.joins && r_.chance(0.35)) x = topology(x);
+      else if (image && what < 0.6) x = conv(x), contracted = true;
       else if (image && what < 0.8) x = pool(x);
       else x = dense(x), contracted = true;
     } else if (image && what < 0.45) {

@@ -178,6 +178,18 @@ struct Emit {
         case IntMove::transpose: y = node("Transpose", {in[0]}, {{"perm", v->perm}}); break;
         case IntMove::concat: y = node("Concat", in, {{"axis", v->axis}}); break;
         case IntMove::gather: {  // positions along the axis, read off the table of elements
+          if (v->axis < 0) {  // any element of any: 0 stands behind the last one
+            const std::int64_t n = element_count(buffer(s.in[0]).shape);
+            const bool filled = std::any_of(v->index.begin(), v->index.end(), [](std::int64_t i) { return i < 0; });
+            if (v->fill != 0) refuse("a padding value other than 0", "pad with 0");
+            Ints at;
+            for (std::int64_t i : v->index) at.push_back(i < 0 ? n : i);
+            y = node("Reshape", {in[0], ints({-1})});
+            if (filled) y = node("Pad", {y, ints({0, 1})});
+            y = node("Gather", {y, ints(at)}, {{"axis", std::int64_t{0}}});
+            y = node("Reshape", {y, ints(out)});
+            break;
+          }
           const Shape& x = buffer(s.in[0]).shape;
           const auto strides = row_major_strides(x);
           const auto a = static_cast<std::size_t>(v->axis);

@@ -39,12 +39,12 @@ int foldable(const StageGraph& g, const std::vector<StageShape>& stages, int s) 
 // One step more parallel; false when the layer is fully unfolded.
 bool unfold(const Layer& l, plan::Fold& f, bool only_pe) {
   if (l.kind == LayerKind::dense && !only_pe) {
-    if (const I d = next_divisor(l.window ? l.window->c : l.mw, f.simd)) {
+    if (const I d = next_divisor(plan::most_simd(l), f.simd)) {
       f.simd = d;
       return true;
     }
   }
-  if (const I d = next_divisor(l.mh, f.pe)) {
+  if (const I d = next_divisor(plan::most_pe(l), f.pe)) {
     f.pe = d;
     return true;
   }
@@ -66,9 +66,9 @@ void save_brams(const StageGraph& g, const Budget& b, std::vector<StageShape>& s
   for (std::size_t i = 0; i < g.layers.size() && e.cost.bram > b.bram; ++i) {
     const Layer& l = g.layers[i];
     if (l.kind != LayerKind::dense && l.kind != LayerKind::depthwise) continue;
-    const I inputs = l.kind == LayerKind::depthwise ? 1 : l.window ? l.window->c : l.mw;
+    const I inputs = plan::most_simd(l);
     plan::Folding best = f;
-    for (I pe = 1; pe && pe <= 64; pe = next_divisor(l.mh, pe))
+    for (I pe = 1; pe && pe <= 64; pe = next_divisor(plan::most_pe(l), pe))
       for (I simd = 1; simd && pe * simd <= 64; simd = next_divisor(inputs, simd)) {
         plan::Folding n = f;
         n.of[i].pe = pe;

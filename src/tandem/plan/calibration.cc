@@ -30,6 +30,12 @@ const Calibration& ice40_calibration() {
           {5.43, 0.916, 0, 0, 0, 0},             // convert
           {2.65, 1.72, 2.51, 0, 0, 0},           // argmax
           {1.92, 0.724, 1.43, 0, 0.14, 7.6},     // rescale
+          {7.2, 2.5, 1, 0.5, 0.42, 0},           // reorder: rough, as replay
+          {2, 1.8, 0.3, 0, 0, 0},                // select
+          {2, 1.8, 0.8, 0, 0, 0},                // insert
+          {4, 1.8, 0.8, 0, 0, 0},                // concat
+          {7, 1.2, 1, 0, 0, 0},                  // product
+          {4, 2.5, 0.5, 1.5, 0.42, 0},           // total
       }}};
   return c;
 }
@@ -58,6 +64,12 @@ const Calibration& xcup_calibration() {
           {3.21, 0.54, 0, 0, 0, 0},              // convert
           {1.49, 0.584, 2.02, 0, 0, 0},          // argmax
           {0.374, 0.265, 1.95, 0, 0, 4.63},      // rescale
+          {7.2, 2.5, 1, 0.5, 0.42, 0},           // reorder: rough, as replay
+          {2, 1.8, 0.3, 0, 0, 0},                // select
+          {2, 1.8, 0.8, 0, 0, 0},                // insert
+          {4, 1.8, 0.8, 0, 0, 0},                // concat
+          {7, 1.2, 1, 0, 0, 0},                  // product
+          {4, 2.5, 0.5, 1.5, 0.42, 0},           // total
       }}};
   return c;
 }

@@ -35,9 +35,9 @@ void check_folding(const StageGraph& g, const Folding& f) {
     };
     const bool channels = l.kind == LayerKind::depthwise || l.kind == LayerKind::pool;
     if (l.kind == LayerKind::dense || channels) {
-      need(pe > 0 && l.mh % pe == 0, "PE", pe, l.mh, channels ? "channels" : "outputs");
-      const std::int64_t n = channels ? 1 : l.window ? l.window->c : l.mw;
-      need(simd > 0 && n % simd == 0, "SIMD", simd, n, channels ? "(this unit folds by PE only)" : l.window ? "channels of the window" : "inputs");
+      need(pe > 0 && most_pe(l) % pe == 0, "PE", pe, most_pe(l), channels ? "channels" : l.groups > 1 ? "outputs of a group" : "outputs");
+      need(simd > 0 && most_simd(l) % simd == 0, "SIMD", simd, most_simd(l),
+           channels ? "(this unit folds by PE only)" : l.groups > 1 ? "channels of a group" : l.window ? "channels of the window" : "inputs");
     } else if (pe != 1 || simd != 1) {
       throw bad_input("a {} layer cannot be folded", to_string(l.kind)).at(fmt::format("layer '{}' ({})", l.name, l.node));
     }

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "tandem/ir/requant.h"
+#include "tandem/plan/moves.h"
 #include "tandem/plan/refusals.h"
 
 namespace tandem::plan {
@@ -29,6 +30,12 @@ std::int64_t narrow(const ir::Step& s, Int128 v, std::string_view what) {
 struct At {       // a buffer of the program on the hardware
   int layer = -2;  // -2: not on the hardware
   Values v;
+  bool straight = false;  // its elements stand where the design's input put them
+};
+// Thrown where the input should rather stream in this order: then all begins anew.
+struct InputOrder {
+  std::vector<std::int32_t> order;
+  std::int64_t channels = 1;
 };
 
 Shape frame_of(const Shape& s) { return s.size() >= 2 ? Shape(s.begin() + 1, s.end()) : s; }
@@ -41,13 +48,7 @@ void set_range(Values& v, std::int64_t lo, std::int64_t hi) {
 }
 
 // Logical CHW to the stream's HWC.
-std::vector<std::int32_t> channels_last(std::int64_t c, std::int64_t h, std::int64_t w) {
-  std::vector<std::int32_t> o;
-  o.reserve(static_cast<std::size_t>(c * h * w));
-  for (std::int64_t p = 0; p < h * w; ++p)
-    for (std::int64_t i = 0; i < c; ++i) o.push_back(static_cast<std::int32_t>(i * h * w + p));
-  return o;
-}
+std::vector<std::int32_t> channels_last(std::int64_t c, std::int64_t h, std::int64_t w) { return order_of({c, h, w}, {1, 2, 0}); }
 std::vector<std::int32_t> in_order(std::int64_t n) {
   std::vector<std::int32_t> o(static_cast<std::size_t>(n));
   std::iota(o.begin(), o.end(), 0);
@@ -80,7 +81,8 @@ std::vector<T> per_channel(const ir::Step& s, const ir::Grouped<T>& g, const Sha
 
 class Builder {
  public:
-  Builder(const ir::ExactProgram& p, StageGraph& g) : p_(p), g_(g), at_(p.buffers.size()), tail_(p.buffers.size()) {}
+  Builder(const ir::ExactProgram& p, StageGraph& g, const std::optional<InputOrder>& input)
+      : p_(p), g_(g), input_(input), fixed_(input), at_(p.buffers.size()), tail_(p.buffers.size()) {}
 
   void run() {
     for (const ir::Port& port : p_.inputs)
@@ -138,6 +140,8 @@ class Builder {
 
   const ir::ExactProgram& p_;
   StageGraph& g_;
+  const std::optional<InputOrder>& input_;
+  bool fixed_;               // whether a reader needed the order in which the input streams
   std::vector<At> at_;
   std::vector<bool> tail_;  // floats computed from the hardware's results: they stay on the host
   std::vector<std::pair<int, std::string>> results_;
@@ -162,9 +166,13 @@ class Builder {
     v.channels = f.size() == 3 ? f[0] : f.empty() ? 1 : f.back();
     if (bf.lo < -(Int128(1) << 62) || bf.hi > (Int128(1) << 62))
       throw Error(Exit::no, fmt::format("input '{}' needs more than 64 bits", bf.name));
+    if (input_) {
+      v.order = input_->order;
+      v.channels = input_->channels;
+    }
     set_range(v, static_cast<std::int64_t>(bf.lo), static_cast<std::int64_t>(bf.hi));
     g_.input = v;
-    at_[idx(b)] = {-1, v};
+    at_[idx(b)] = {-1, v, true};
   }
 
   At& operand(const ir::Step& s, std::size_t i) {
@@ -185,15 +193,16 @@ class Builder {
     g_.layers.push_back(std::move(l));
     return g_.layers.back();
   }
-  void done(const ir::Step& s, Layer& l) {
+  void done(const ir::Step& s, Layer& l, bool straight = false) {
     if (l.out.elements > (1 << 24)) refuse(s, "more than 2^24 elements a frame");
-    at_[idx(s.out)] = {static_cast<int>(g_.layers.size()) - 1, l.out};
+    at_[idx(s.out)] = {static_cast<int>(g_.layers.size()) - 1, l.out, straight};
   }
+  // The layer just added, as what the next one of the same step reads.
+  At latest() const { return {static_cast<int>(g_.layers.size()) - 1, g_.layers.back().out}; }
 
   void step(const ir::Step& s) {
-    if (auto* x = std::get_if<ir::QuantizeFloat>(&s.params)) {
-      (void)x;
-      if (tail_[idx(s.in[0])]) refuse(s, "it quantises a float that depends on the hardware's results", "keep what stands before it exact, or end the model there");
+    if (std::get_if<ir::QuantizeFloat>(&s.params)) {
+      if (tail_[idx(s.in[0])]) return quantise_on_host(s);
       enter(s.out, s.node, host_input(s.in[0]));
       g_.host.push_back(fmt::format("before: {} (input codes, stream order channels last)", s.node));
     } else if (std::get_if<ir::FloatOp>(&s.params)) {
@@ -201,6 +210,10 @@ class Builder {
         if (b >= 0 && tail_[idx(b)]) tail_[idx(s.out)] = true;
       g_.host.push_back(fmt::format("{}: {} in f32", tail_[idx(s.out)] ? "after" : "before", s.node));
     } else if (std::get_if<ir::ToFloat>(&s.params)) {
+      if (tail_[idx(s.in[0])]) {
+        tail_[idx(s.out)] = true;
+        return;
+      }
       operand(s, 0);
       tail_[idx(s.out)] = true;
       results_.emplace_back(s.in[0], s.node);
@@ -220,10 +233,19 @@ class Builder {
     } else if (auto* x = std::get_if<ir::IntArgMax>(&s.params)) {
       argmax(s, *x);
     } else if (std::get_if<ir::IntMul>(&s.params)) {
-      refuse(s, "a product of two varying values has no stage", "multiply by a constant, or keep this part on the host");
+      product(s);
     } else {
       refuse(s, "delays (state) have no stage", "keep the state on the host and give it as part of the input");
     }
+  }
+
+  // A quantiser of floats that the host computes from the hardware's results, unless integers follow.
+  void quantise_on_host(const ir::Step& s) {
+    for (const ir::Step& r : p_.steps)
+      if (std::count(r.in.begin(), r.in.end(), s.out) && !std::get_if<ir::ToFloat>(&r.params))
+        refuse(s, "it quantises a float that depends on the hardware's results", "keep what stands before it exact, or end the model there");
+    tail_[idx(s.out)] = true;
+    g_.host.push_back(fmt::format("after: {} (codes of the result)", s.node));
   }
 
   std::string host_input(int b) const {
@@ -232,11 +254,39 @@ class Builder {
     return p_.inputs.empty() ? std::string("input") : p_.inputs[0].name;
   }
 
-  // The window's input must stream channels last.
-  void need_channels_last(const ir::Step& s, const At& a, std::int64_t c, std::int64_t h, std::int64_t w) {
-    if (a.v.elements != c * h * w || a.v.order != channels_last(c, h, w))
-      refuse(s, "its input does not arrive row by row with channels last (a transpose or reshape stands before it)",
-             "remove the transpose, or move it behind the last convolution");
+  // `a` in an order that a reader needs, `channels` of which make one place: as it is, or by letting the design's input stream
+  // so, or behind a layer that holds the frame.
+  At arrange(const ir::Step& s, const At& a, const std::vector<std::int32_t>& want, std::int64_t channels) {
+    if (a.v.order == want) {
+      fixed_ = fixed_ || a.straight;
+      At same = a;
+      same.v.channels = channels;
+      return same;
+    }
+    std::vector<std::int32_t> place(want.size());  // in the stream, of each logical element
+    for (std::size_t j = 0; j < want.size(); ++j) place[static_cast<std::size_t>(a.v.order[j])] = static_cast<std::int32_t>(j);
+    if (a.straight && !fixed_) {
+      InputOrder o{{}, channels};
+      for (std::int32_t w : want) o.order.push_back(g_.input.order[static_cast<std::size_t>(place[static_cast<std::size_t>(w)])]);
+      throw o;
+    }
+    std::vector<std::int32_t> from;
+    for (std::int32_t w : want) from.push_back(place[static_cast<std::size_t>(w)]);
+    Layer& l = add(s, LayerKind::reorder, {a.layer});
+    l.out = a.v;
+    l.out.order = want;
+    l.out.channels = channels;
+    addresses(l, from);
+    return latest();
+  }
+  At channels_last_of(const ir::Step& s, std::int64_t c, std::int64_t h, std::int64_t w) {
+    At& a = operand(s, 0);
+    return a = arrange(s, a, channels_last(c, h, w), c);
+  }
+  static void addresses(Layer& l, const std::vector<std::int32_t>& from) {
+    l.unit = unit_of(from);
+    for (std::size_t j = 0; j < from.size(); j += static_cast<std::size_t>(l.unit)) l.from.push_back(from[j] / static_cast<std::int32_t>(l.unit));
+    l.loops = find_loops(l.from);
   }
 
   // Worst cases over the actual weights, and the width of the sum.
@@ -267,13 +317,12 @@ class Builder {
   }
 
   void conv(const ir::Step& s, const ir::IntConv& x) {
-    const At a = operand(s, 0);
     const Shape& in = buffer(s.in[0]).shape;
     const Shape& out = buffer(s.out).shape;
     if (in.size() != 4) refuse(s, "only two-dimensional convolutions have a stage", "give a one-dimensional convolution an axis of extent 1: [n, c, 1, w]");
     const std::int64_t c = in[1], h = in[2], w = in[3], oh = out[2], ow = out[3], kk = x.kh * x.kw;
     const std::int64_t ig = x.in_channels / x.group, og = x.out_channels / x.group;
-    need_channels_last(s, a, c, h, w);
+    const At a = channels_last_of(s, c, h, w);
     Window win{.h = h, .w = w, .c = c, .kh = x.kh, .kw = x.kw, .sh = x.stride_h, .sw = x.stride_w, .dh = x.dilation_h,
                .dw = x.dilation_w, .pt = x.pad_top, .pl = x.pad_left, .pb = x.pad_bottom, .pr = x.pad_right, .oh = oh, .ow = ow};
     if (win.pt < 0 || win.pl < 0 || win.pb < 0 || win.pr < 0) refuse(s, "negative padding");
@@ -290,13 +339,11 @@ class Builder {
       for (std::int64_t o = 0; o < c; ++o)
         for (std::int64_t k = 0; k < kk; ++k) l.weights.push_back(weight(o, 0, k));
     } else {
-      // Other groups are spelled out with zero weights: correct, at the cost of a dense convolution.
-      l.mw = kk * c;
-      l.weights.assign(static_cast<std::size_t>(l.mh * l.mw), 0);
+      l.groups = x.group;
+      l.mw = kk * ig;
       for (std::int64_t o = 0; o < l.mh; ++o)
         for (std::int64_t k = 0; k < kk; ++k)
-          for (std::int64_t i = 0; i < ig; ++i)
-            l.weights[static_cast<std::size_t>(o * l.mw + k * c + o / og * ig + i)] = weight(o, i, k);
+          for (std::int64_t i = 0; i < ig; ++i) l.weights.push_back(weight(o, i, k));
     }
     l.macs = oh * ow * x.out_channels * ig * kk;
     if (kk > 1 || x.stride_h > 1 || x.stride_w > 1 || win.padded() || depthwise) l.window = win;
@@ -309,14 +356,17 @@ class Builder {
 
   void matmul(const ir::Step& s, const ir::IntMatMul& x) {
     if (x.weights.empty()) refuse(s, "a product of two varying matrices has no stage", "make one of the operands constant");
-    const At a = operand(s, 0);
-    if (x.k < 1 || a.v.elements % x.k) refuse(s, "its input does not split into whole vectors");
-    const std::int64_t v = a.v.elements / x.k;
-    for (std::int64_t j = 0; j < a.v.elements; ++j) {
-      const std::int64_t o = a.v.order[static_cast<std::size_t>(j)];
-      if (o / x.k != j / x.k || o % x.k != a.v.order[static_cast<std::size_t>(j % x.k)])
-        refuse(s, "the vectors it multiplies do not arrive one after the other (a transpose stands before it)");
+    At& given = operand(s, 0);
+    if (x.k < 1 || given.v.elements % x.k) refuse(s, "its input does not split into whole vectors");
+    const std::int64_t v = given.v.elements / x.k;
+    bool whole = true;  // vectors arrive one after the other, all permuted alike
+    for (std::int64_t j = 0; j < given.v.elements && whole; ++j) {
+      const std::int64_t o = given.v.order[static_cast<std::size_t>(j)];
+      whole = o / x.k == j / x.k && o % x.k == given.v.order[static_cast<std::size_t>(j % x.k)];
     }
+    if (!whole) given = arrange(s, given, in_order(given.v.elements), x.k);
+    fixed_ = fixed_ || (given.straight && v > 1);
+    const At a = given;
     Layer& l = add(s, LayerKind::dense, {a.layer});
     l.mh = x.m;
     l.mw = x.k;
@@ -333,15 +383,11 @@ class Builder {
   }
 
   void pool(const ir::Step& s, const ir::IntPool& x) {
-    const At a = operand(s, 0);
     const Shape& in = buffer(s.in[0]).shape;
     const Shape& out = buffer(s.out).shape;
     if (in.size() != 4) refuse(s, "only two-dimensional pooling has a stage", "give its input an axis of extent 1: [n, c, 1, w]");
     const std::int64_t c = in[1], h = in[2], w = in[3], oh = out[2], ow = out[3];
-    need_channels_last(s, a, c, h, w);
-    for (std::int64_t f : x.position_factor)
-      if (f != x.position_factor[0])
-        refuse(s, "average pooling that leaves padding out of the mean has no stage", "set count_include_pad, or drop the padding");
+    const At a = channels_last_of(s, c, h, w);
     Window win{.h = h, .w = w, .c = c, .kh = x.kh, .kw = x.kw, .sh = x.stride_h, .sw = x.stride_w, .pt = x.pad_top,
                .pl = x.pad_left, .pb = x.pad_bottom, .pr = x.pad_right, .oh = oh, .ow = ow, .channel_outer = true};
     std::vector<bool> least(static_cast<std::size_t>(c), x.kind == ir::IntPool::min);
@@ -360,8 +406,6 @@ class Builder {
     l.out.channels = c;
     l.out.order = channels_last(c, oh, ow);
     if (x.kind == ir::IntPool::sum) {
-      const std::int64_t f = x.position_factor.empty() ? 1 : x.position_factor[0];
-      if (f != 1) refuse(s, "a common factor of an average pooling has no stage");
       const Int128 lo = win.padded() ? std::min<std::int64_t>(a.v.lo, 0) : a.v.lo, hi = win.padded() ? std::max<std::int64_t>(a.v.hi, 0) : a.v.hi;
       set_range(l.out, narrow(s, lo * l.mw, "its sum"), narrow(s, hi * l.mw, "its sum"));
     } else {
@@ -369,8 +413,25 @@ class Builder {
       win.pad_value = l.pool == ir::IntPool::min ? a.v.hi : a.v.lo;
       l.out.bits = a.v.bits;
     }
-    l.window = win;
+    if (x.kh != h || x.kw != w || win.padded()) l.window = win;
     done(s, l);
+    // A mean that leaves padding out: a factor for each place.
+    if (std::all_of(x.position_factor.begin(), x.position_factor.end(), [](std::int64_t f) { return f == 1; })) return;
+    const At sum = latest();
+    Layer& m = add(s, LayerKind::affine, {sum.layer});
+    m.out = sum.v;
+    m.c = {0};
+    m.k.emplace_back();
+    std::int64_t most = 0;
+    for (std::int64_t f : x.position_factor) {
+      most = std::max(most, f);
+      m.k[0].insert(m.k[0].end(), static_cast<std::size_t>(c), f);
+    }
+    if (std::equal(m.k[0].begin() + 1, m.k[0].end(), m.k[0].begin())) m.k[0].resize(1);
+    else m.out.channels = m.out.elements;
+    set_range(m.out, narrow(s, Int128(sum.v.lo) * (sum.v.lo < 0 ? most : 0), "its sum"), narrow(s, Int128(sum.v.hi) * (sum.v.hi > 0 ? most : 1), "its sum"));
+    if (m.out.bits > 60) refuse(s, fmt::format("a result of {} bits; at most 60", m.out.bits));
+    done(s, m);
   }
 
   bool only_user(int b) const {
@@ -480,23 +541,13 @@ class Builder {
     l.tables = std::move(tables);
     if (l.levels.size() > 4) l.rescale = arithmetic(l, a.v);
     set_range(l.out, *std::min_element(x.levels.begin(), x.levels.end()), *std::max_element(x.levels.begin(), x.levels.end()));
-    done(s, l);
+    done(s, l, a.straight);
   }
 
   void linear(const ir::Step& s, const ir::IntLinear& x) {
-    if (s.in.size() > 2) refuse(s, fmt::format("a sum of {} branches has no stage", s.in.size()), "add two at a time, with a quantiser between");
     const Shape& out = buffer(s.out).shape;
-    const At a = operand(s, 0);
-    if (buffer(s.in[0]).shape != out) refuse(s, "broadcasting has no stage", "give both branches the same shape");
-    Values v = a.v;
-    std::vector<int> in{a.layer};
-    if (s.in.size() == 2) {
-      const At b = operand(s, 1);
-      if (buffer(s.in[1]).shape != out) refuse(s, "broadcasting has no stage", "give both branches the same shape");
-      if (b.v.order != a.v.order) refuse(s, "its operands arrive in different orders (a transpose on one branch)",
-               "remove the transpose, or put the same one on both branches");
-      in.push_back(b.layer);
-    }
+    std::vector<At> from = branches(s);
+    Values v = from[0].v;
     // Every constant must share one period, so widen first.
     for (int pass = 0; pass < 2; ++pass) {
       for (const auto& k : x.k) per_channel(s, k, out, v);
@@ -520,14 +571,16 @@ class Builder {
     };
     if (x.lo) lo = clamps(*x.lo);
     if (x.hi) hi = clamps(*x.hi);
+    if (from.size() > 1) sums(s, from, k, v);
+    std::vector<int> in;
+    for (const At& x : from) in.push_back(x.layer);
     // The proven range from the operands.
     Int128 least = wide, most = -wide;
     for (std::int64_t j = 0; j < v.channels; ++j) {
       auto at = [&](const std::vector<std::int64_t>& t) { return Int128(t[t.size() == 1 ? 0 : static_cast<std::size_t>(j)]); };
       Int128 a0 = at(c), a1 = a0;
-      for (std::size_t i = 0; i < in.size(); ++i) {
-        const Values& o = i ? at_[idx(s.in[i])].v : a.v;
-        const Int128 p = at(k[i]) * o.lo, q = at(k[i]) * o.hi;
+      for (std::size_t i = 0; i < from.size(); ++i) {
+        const Int128 p = at(k[i]) * from[i].v.lo, q = at(k[i]) * from[i].v.hi;
         a0 += std::min(p, q);
         a1 += std::max(p, q);
       }
@@ -547,13 +600,267 @@ class Builder {
     l.clamp_hi = std::move(hi);
     set_range(l.out, narrow(s, least, "its result"), narrow(s, most, "its result"));
     if (l.out.bits > 60) refuse(s, fmt::format("a result of {} bits; at most 60", l.out.bits));
-    done(s, l);
+    done(s, l, std::all_of(from.begin(), from.end(), [](const At& x) { return x.straight; }));
+  }
+
+  // The operands of an element-wise step in one order, those of smaller extents repeated.
+  std::vector<At> branches(const ir::Step& s) {
+    const Shape& out = buffer(s.out).shape;
+    std::vector<At> from;
+    bool smaller = false;
+    for (std::size_t i = 0; i < s.in.size(); ++i) {
+      operand(s, i);
+      smaller = smaller || buffer(s.in[i]).shape != out;
+    }
+    const Shape f = frame_of(out);
+    std::vector<std::int32_t> want = at_[idx(s.in[0])].v.order;
+    std::int64_t channels = at_[idx(s.in[0])].v.channels;
+    if (smaller) {
+      want = order_of(f, usual_axes(f));
+      channels = f[usual_axes(f).back()];
+    }
+    for (std::size_t i = 0; i < s.in.size(); ++i) {
+      At& a = operand(s, i);
+      if (buffer(s.in[i]).shape != out) {
+        from.push_back(repeated(s, i, f));
+      } else {
+        if (a.v.order != want) a = arrange(s, a, want, channels);
+        from.push_back(a);
+      }
+    }
+    return from;
+  }
+  // Operand i sent as often as broadcasting to the frame asks for.
+  At repeated(const ir::Step& s, std::size_t i, const Shape& to) {
+    const Shape& in = buffer(s.in[i]).shape;
+    const Shape& out = buffer(s.out).shape;
+    Shape f = in;
+    if (in.size() == out.size()) f = frame_of(in);
+    else if (in.size() > to.size()) refuse(s, "an operand of more axes than the result");
+    while (f.size() < to.size()) f.insert(f.begin(), 1);
+    const std::vector<std::size_t> axes = usual_axes(to);
+    At& given = at_[idx(s.in[i])];
+    given = arrange(s, given, order_of(f, axes), f[axes.back()]);
+    At a = given;
+    std::int64_t before = 1, within = element_count(f);
+    for (std::size_t d : axes) {
+      within /= f[d];
+      if (f[d] != to[d]) a = repeat(s, a, within, to[d], before);
+      before *= to[d];
+    }
+    a.v.order = order_of(to, axes);
+    a.v.channels = to[axes.back()];
+    return a;
+  }
+  At repeat(const ir::Step& s, const At& a, std::int64_t elements, std::int64_t times, std::int64_t vectors) {
+    Layer& l = add(s, LayerKind::repeat, {a.layer});
+    l.mw = elements;
+    l.mh = times;
+    l.vectors = vectors;
+    l.out = a.v;
+    l.out.elements = a.v.elements * times;
+    if (l.out.elements > (1 << 24)) refuse(s, "more than 2^24 elements a frame");
+    return latest();
+  }
+  // Branches beyond the second are added one at a time; `from` and `k` keep two.
+  void sums(const ir::Step& s, std::vector<At>& from, std::vector<std::vector<std::int64_t>>& k, const Values& v) {
+    while (from.size() > 2) {
+      Layer& l = add(s, LayerKind::add, {from[0].layer, from[1].layer});
+      l.out = v;
+      l.k = {k[0], k[1]};
+      l.c = {0};
+      Int128 least = 0, most = 0;
+      for (std::size_t j = 0; j < std::max(k[0].size(), k[1].size()); ++j) {
+        Int128 lo = 0, hi = 0;
+        for (std::size_t i = 0; i < 2; ++i) {
+          const Int128 f = k[i][k[i].size() == 1 ? 0 : j];
+          lo += std::min(f * from[i].v.lo, f * from[i].v.hi);
+          hi += std::max(f * from[i].v.lo, f * from[i].v.hi);
+        }
+        least = j ? std::min(least, lo) : lo;
+        most = j ? std::max(most, hi) : hi;
+      }
+      set_range(l.out, narrow(s, least, "its sum"), narrow(s, most, "its sum"));
+      if (l.out.bits > 60) refuse(s, fmt::format("a sum of {} bits; at most 60", l.out.bits));
+      from[1] = latest();
+      k[1] = {1};
+      from.erase(from.begin());
+      k.erase(k.begin());
+    }
+  }
+
+  void product(const ir::Step& s) {
+    const std::vector<At> from = branches(s);
+    Layer& l = add(s, LayerKind::product, {from[0].layer, from[1].layer});
+    l.out = from[0].v;
+    Int128 least = 0, most = 0;
+    for (std::int64_t a : {from[0].v.lo, from[0].v.hi})
+      for (std::int64_t b : {from[1].v.lo, from[1].v.hi}) {
+        least = std::min(least, Int128(a) * b);
+        most = std::max(most, Int128(a) * b);
+      }
+    set_range(l.out, narrow(s, least, "its product"), narrow(s, most, "its product"));
+    if (l.out.bits > 60) refuse(s, fmt::format("a product of {} bits; at most 60", l.out.bits));
+    done(s, l, from[0].straight && from[1].straight);
+  }
+
+  void concat(const ir::Step& s, const ir::IntMove& x) {
+    const Shape& out = buffer(s.out).shape;
+    if (out.size() >= 2 && x.axis == 0) refuse(s, "it joins different samples");
+    const Shape f = frame_of(out);
+    const std::size_t axis = static_cast<std::size_t>(x.axis) - (out.size() >= 2 ? 1 : 0);
+    // The order in which most of the inputs arrive; the others are brought into it.
+    std::vector<std::vector<std::size_t>> walks{usual_axes(f)};
+    std::vector<std::size_t> plain(f.size()), last;
+    std::iota(plain.begin(), plain.end(), std::size_t(0));
+    for (std::size_t d = 1; d < f.size(); ++d) last.push_back(d);
+    last.push_back(0);
+    walks.push_back(plain);
+    if (f.size() > 1) walks.push_back(last);
+    std::size_t best = 0;
+    int most = -1;
+    for (std::size_t w = 0; w < walks.size(); ++w) {
+      int fit = 0;
+      for (std::size_t i = 0; i < s.in.size(); ++i) {
+        const At& a = operand(s, i);
+        fit += (a.straight && !fixed_) || a.v.order == order_of(frame_of(buffer(s.in[i]).shape), walks[w]);
+      }
+      if (fit > most) most = fit, best = w;
+    }
+    const std::vector<std::size_t>& axes = walks[best];
+    std::int64_t inner = 1;
+    for (std::size_t d = axes.size(); d-- > 0 && axes[d] != axis;) inner *= f[axes[d]];
+    At sum;
+    Shape whole = f;
+    whole[axis] = 0;
+    for (std::size_t i = 0; i < s.in.size(); ++i) {
+      At& given = operand(s, i);
+      const Shape part = frame_of(buffer(s.in[i]).shape);
+      given = arrange(s, given, order_of(part, axes), part[axes.back()]);
+      if (whole[axis] == 0) {
+        sum = given;
+        whole[axis] = part[axis];
+        continue;
+      }
+      if (part[axis] == 0) continue;
+      Layer& l = add(s, LayerKind::concat, {sum.layer, given.layer});
+      l.runs = {whole[axis] * inner, part[axis] * inner};
+      l.unit = std::gcd(l.runs[0], l.runs[1]);
+      whole[axis] += part[axis];
+      l.out.elements = element_count(whole);
+      l.out.order = order_of(whole, axes);
+      l.out.channels = whole[axes.back()];
+      set_range(l.out, std::min(sum.v.lo, given.v.lo), std::max(sum.v.hi, given.v.hi));
+      done(s, l);
+      sum = latest();
+    }
+    at_[idx(s.out)] = sum;
+  }
+
+  // Picks elements: by leaving some out, by repeating runs, else from a memory of the frame.
+  void gather(const ir::Step& s, const ir::IntMove& x) {
+    const At a = operand(s, 0);
+    const Shape f = frame_of(buffer(s.out).shape);
+    const std::int64_t samples = buffer(s.out).shape.size() >= 2 ? buffer(s.out).shape[0] : 1, n = element_count(f);
+    const std::int64_t before = buffer(s.in[0]).shape.size() >= 2 ? buffer(s.in[0]).shape[0] : 1;
+    for (std::int64_t i = 0; i < samples * n; ++i)
+      if (samples != before || (x.index[static_cast<std::size_t>(i)] >= 0 && x.index[static_cast<std::size_t>(i)] / a.v.elements != i / n))
+        refuse(s, "it moves elements between samples");
+    if (n < 1 || n > (1 << 24)) refuse(s, "a frame of none or more than 2^24 elements");
+    std::vector<std::int32_t> place(static_cast<std::size_t>(a.v.elements));
+    for (std::size_t j = 0; j < place.size(); ++j) place[static_cast<std::size_t>(a.v.order[j])] = static_cast<std::int32_t>(j);
+    auto source = [&](std::int32_t o) {
+      const std::int64_t i = x.index[static_cast<std::size_t>(o)];
+      return i < 0 ? -1 : place[static_cast<std::size_t>(i)];
+    };
+    // The orders in which the result may leave: channels last, as its frame lies, or as the elements arrive.
+    std::vector<std::vector<std::int32_t>> orders{order_of(f, usual_axes(f)), in_order(n)};
+    std::vector<std::int32_t> arrival = in_order(n);
+    std::stable_sort(arrival.begin(), arrival.end(), [&](std::int32_t p, std::int32_t q) { return source(p) < source(q); });
+    if (std::none_of(x.index.begin(), x.index.end(), [](std::int64_t i) { return i < 0; })) orders.push_back(std::move(arrival));
+    std::size_t best = 0;
+    int least = INT32_MAX;
+    for (std::size_t w = 0; w < orders.size(); ++w) {
+      std::vector<std::int32_t> from;
+      for (std::int32_t o : orders[w])
+        if (source(o) >= 0) from.push_back(source(o));
+      const int c = increasing(from) ? 0 : repeats(from, a.v.elements) ? 1 : 2;
+      if (c < least) least = c, best = w;
+    }
+    const std::vector<std::int32_t>& order = orders[best];
+    const std::int64_t channels = best == 0 ? f.empty() ? 1 : f[usual_axes(f).back()] : best == 1 && !f.empty() ? f.back() : n;
+    std::vector<std::int32_t> from;
+    std::vector<bool> filled;
+    for (std::int32_t o : order) {
+      filled.push_back(source(o) >= 0);
+      if (filled.back()) from.push_back(source(o));
+    }
+    if (from.empty()) refuse(s, "nothing of its input remains");
+    At b = picked(s, a, from);
+    if (static_cast<std::int64_t>(from.size()) < n) {
+      Layer& l = add(s, LayerKind::insert, {b.layer});
+      l.out = b.v;
+      l.out.elements = n;
+      l.unit = unit_of(filled);
+      l.keep = std::make_shared<const std::vector<bool>>(filled);
+      l.value = x.fill;
+      std::int64_t run = 0;
+      for (bool k : filled) l.burst = std::max(l.burst, run = k ? 0 : run + 1);
+      set_range(l.out, std::min(b.v.lo, x.fill), std::max(b.v.hi, x.fill));
+      b = latest();
+    }
+    b.v.order = order;
+    b.v.channels = channels;
+    if (b.layer >= 0 && b.layer != a.layer) g_.layers.back().out = b.v;
+    at_[idx(s.out)] = b;
+  }
+  static bool increasing(const std::vector<std::int32_t>& from) {
+    return std::adjacent_find(from.begin(), from.end(), [](std::int32_t p, std::int32_t q) { return q <= p; }) == from.end();
+  }
+  // Whether every element comes once in its turn, but for runs that are repeated.
+  static bool repeats(const std::vector<std::int32_t>& from, std::int64_t elements) {
+    const std::vector<Loop> loops = find_loops(from);
+    std::int64_t inner = 1;
+    for (std::size_t d = loops.size(); d-- > 0;) {
+      if (loops[d].stride != 0 && loops[d].stride != inner) return false;
+      if (loops[d].stride != 0) inner *= loops[d].n;
+    }
+    return !loops.empty() && from[0] == 0 && inner == elements;
+  }
+  At picked(const ir::Step& s, const At& a, const std::vector<std::int32_t>& from) {
+    const std::int64_t n = static_cast<std::int64_t>(from.size());
+    if (increasing(from)) {
+      if (n == a.v.elements) return a;
+      Layer& l = add(s, LayerKind::select, {a.layer});
+      l.out = a.v;
+      l.out.elements = n;
+      std::vector<bool> keep(static_cast<std::size_t>(a.v.elements), false);
+      for (std::int32_t j : from) keep[static_cast<std::size_t>(j)] = true;
+      l.unit = unit_of(keep);
+      l.keep = std::make_shared<const std::vector<bool>>(std::move(keep));
+      return latest();
+    }
+    if (repeats(from, a.v.elements)) {
+      const std::vector<Loop> loops = find_loops(from);
+      std::int64_t before = 1, within = a.v.elements;
+      At b = a;
+      for (const Loop& r : loops) {
+        if (r.stride != 0) within /= r.n;
+        else b = repeat(s, b, within, r.n, before);
+        before *= r.n;
+      }
+      return b;
+    }
+    Layer& l = add(s, LayerKind::reorder, {a.layer});
+    l.out = a.v;
+    l.out.elements = n;
+    addresses(l, from);
+    return latest();
   }
 
   void move(const ir::Step& s, const ir::IntMove& x) {
-    if (x.kind == ir::IntMove::concat || x.kind == ir::IntMove::gather)
-      refuse(s, x.kind == ir::IntMove::concat ? "joining tensors has no stage" : "gathering elements has no stage",
-             x.kind == ir::IntMove::concat ? "add the branches instead of joining them, or build each branch on its own" : "gather on the host, before the first quantiser");
+    if (x.kind == ir::IntMove::concat) return concat(s, x);
+    if (x.kind == ir::IntMove::gather) return gather(s, x);
     At a = operand(s, 0);
     const Shape& in = buffer(s.in[0]).shape;
     const Shape& out = buffer(s.out).shape;
@@ -581,7 +888,6 @@ class Builder {
   }
 
   void argmax(const ir::Step& s, const ir::IntArgMax& x) {
-    const At a = operand(s, 0);
     const Shape& in = buffer(s.in[0]).shape;
     const std::int64_t axis = x.axis < 0 ? x.axis + static_cast<std::int64_t>(in.size()) : x.axis;
     if (in.size() >= 2 && axis == 0) refuse(s, "it compares different samples");
@@ -589,14 +895,29 @@ class Builder {
     const std::size_t ax = static_cast<std::size_t>(axis - (in.size() >= 2 ? 1 : 0));
     std::int64_t n = f[ax], inner = 1;
     for (std::size_t d = ax + 1; d < f.size(); ++d) inner *= f[d];
-    std::vector<std::int32_t> order;
-    for (std::int64_t j = 0; j < a.v.elements; ++j) {
-      const std::int64_t o = a.v.order[static_cast<std::size_t>(j)];
-      const std::int64_t place = o / inner % n, vector = o / (inner * n) * inner + o % inner;
-      if (place != j % n) refuse(s, "the values it compares do not arrive one after the other");
-      if (place == 0) order.push_back(static_cast<std::int32_t>(vector));
-      else if (order.back() != vector) refuse(s, "the values it compares do not arrive one after the other");
+    At& given = operand(s, 0);
+    std::vector<std::int32_t> order;  // of the results, where the values of each arrive in a row
+    auto in_a_row = [&] {
+      order.clear();
+      for (std::int64_t j = 0; j < given.v.elements; ++j) {
+        const std::int64_t o = given.v.order[static_cast<std::size_t>(j)];
+        const std::int64_t place = o / inner % n, vector = o / (inner * n) * inner + o % inner;
+        if (place != j % n || (place > 0 && order.back() != vector)) return false;
+        if (place == 0) order.push_back(static_cast<std::int32_t>(vector));
+      }
+      return true;
+    };
+    if (!in_a_row()) {
+      std::vector<std::size_t> axes;
+      for (std::size_t d = 0; d < f.size(); ++d)
+        if (d != ax) axes.push_back(d);
+      axes.push_back(ax);
+      given = arrange(s, given, order_of(f, axes), n);
+      in_a_row();
+    } else {
+      fixed_ = fixed_ || given.straight;
     }
+    const At a = given;
     Layer& l = add(s, LayerKind::argmax, {a.layer});
     l.mh = n;
     l.vectors = a.v.elements / n;
@@ -610,7 +931,7 @@ class Builder {
 
   void finish() {
     for (const ir::Port& o : p_.outputs) {
-      if (!buffer(o.buffer).integer) continue;
+      if (!buffer(o.buffer).integer || tail_[idx(o.buffer)]) continue;
       if (at_[idx(o.buffer)].layer == -2)
         throw Error(Exit::no, fmt::format("output '{}' is a constant: nothing to build", o.name));
       results_.emplace_back(o.buffer, o.name);
@@ -669,8 +990,19 @@ std::string_view to_string(LayerKind k) {
     case LayerKind::affine: return "affine";
     case LayerKind::add: return "add";
     case LayerKind::argmax: return "argmax";
+    case LayerKind::product: return "product";
+    case LayerKind::concat: return "concat";
+    case LayerKind::reorder: return "reorder";
+    case LayerKind::select: return "select";
+    case LayerKind::insert: return "insert";
+    case LayerKind::repeat: return "repeat";
   }
   return "?";
+}
+
+std::int64_t most_pe(const Layer& l) { return l.mh / l.groups; }
+std::int64_t most_simd(const Layer& l) {
+  return l.kind != LayerKind::dense ? 1 : l.window ? l.window->c / l.groups : l.mw;
 }
 
 std::string identifier(std::string_view name) {
@@ -697,17 +1029,35 @@ std::vector<std::int64_t> from_stream(const Values& v, const std::vector<std::in
   return r;
 }
 
+namespace {
+// Once more where the input should stream in another order.
+template <class F>
+StageGraph built(const ir::ExactProgram& p, F run) {
+  std::optional<InputOrder> input;
+  for (;;) try {
+      StageGraph g;
+      Builder b(p, g, input);
+      run(b, g);
+      return g;
+    } catch (InputOrder& o) {
+      input = std::move(o);
+    }
+}
+}  // namespace
+
 StageGraph stages_from(const ir::ExactProgram& p, std::string_view name) {
-  StageGraph g;
-  g.name = identifier(name);
-  Builder(p, g).run();
-  return g;
+  return built(p, [&](Builder& b, StageGraph& g) {
+    g.name = identifier(name);
+    b.run();
+  });
 }
 
 std::vector<ir::Refusal> refusals(const ir::ExactProgram& p, StageGraph* partial) {
   std::vector<ir::Refusal> r;
-  StageGraph g;
-  Builder(p, g).run(r);
+  StageGraph g = built(p, [&](Builder& b, StageGraph&) {
+    r.clear();
+    b.run(r);
+  });
   if (partial) *partial = std::move(g);
   return r;
 }

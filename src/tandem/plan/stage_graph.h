@@ -1,9 +1,13 @@
 // The layers of a streaming dataflow design, as far as they do not depend on folding: what an exact
 // program computes, in the order in which the hardware's streams carry it.
 //
-// A stream carries one frame (one sample) after the other as integers N of the carrier, channels
-// fastest (NHWC). Flattening costs nothing: the columns of the next dense layer are permuted here.
+// A stream carries one frame (one sample) after the other as integers N of the carrier, mostly channels
+// fastest (NHWC). Transposing and flattening cost nothing: they only say anew which element stands where (Values::order),
+// and the columns of the next dense layer are permuted here. The design's input streams in the order that its first reader
+// needs; where another order does not suit a reader, a `reorder` layer stands in front of it.
 #pragma once
+#include <array>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,7 +17,7 @@
 
 namespace tandem::plan {
 
-enum class LayerKind { dense, depthwise, pool, requant, affine, add, argmax };
+enum class LayerKind { dense, depthwise, pool, requant, affine, add, argmax, product, concat, reorder, select, insert, repeat };
 std::string_view to_string(LayerKind k);
 
 // The window in front of a convolution or pooling layer.
@@ -40,6 +44,10 @@ struct Values {
   std::vector<std::int32_t> order;
 };
 
+struct Loop {
+  std::int64_t n = 1, stride = 0;
+};
+
 struct Layer {
   LayerKind kind = LayerKind::dense;
   std::string name;   // identifier, unique: "s01_conv1"
@@ -48,12 +56,13 @@ struct Layer {
   Values out;
   std::optional<Window> window;
   // dense (convolutions included): mh outputs from mw inputs, `vectors` per frame; weights[mh][mw] in
-  // stream order. depthwise: weights[c][kh*kw], mh = c, mw = kh*kw.
-  std::int64_t mh = 1, mw = 1, vectors = 1;
+  // stream order. With several groups output o reads the mw inputs of group o / (mh / groups), which stand one group
+  // after the other. depthwise: weights[c][kh*kw], mh = c, mw = kh*kw.
+  std::int64_t mh = 1, mw = 1, vectors = 1, groups = 1;
   std::vector<std::int64_t> weights;
   int weight_bits = 1;
   bool bipolar = false;               // every weight is -1 or +1: stored in one bit, 1 for +1
-  // pool
+  // pool; without a window over the whole frame: mh channels, mw places
   ir::IntPool::Kind pool = ir::IntPool::max;
   std::vector<bool> min_channel;      // per channel
   // requant: thresholds per stream channel (tables has 1 or channels entries); value of level i = levels[i]
@@ -75,6 +84,15 @@ struct Layer {
   std::vector<std::vector<std::int64_t>> k;
   std::vector<std::int64_t> c, clamp_lo, clamp_hi;  // clamps empty where absent
   bool argmax_last = false;
+  // Layers that only move elements; `unit` elements in a row stay together, so lanes divide it.
+  std::int64_t unit = 1;
+  std::vector<std::int32_t> from;     // reorder: the place in the input's stream of each unit, counted in units
+  std::vector<Loop> loops;            // the same as nested loops, outermost first; empty: a table
+  std::shared_ptr<const std::vector<bool>> keep;  // select: which elements of the input pass; insert: which of the output's come from it
+  std::int64_t burst = 0;             // insert: elements sent in a row without reading any
+  std::int64_t value = 0;             // insert: the others
+  std::array<std::int64_t, 2> runs{1, 1};  // concat: so many of the first input, so many of the second, and again
+  // repeat: each vector of mw elements mh times, `vectors` of them
   std::int64_t macs = 0;              // per frame
 };
 
@@ -94,6 +112,10 @@ struct StageGraph {
 
 // Throws Error(no) naming the node and the reason where hardware cannot do a step.
 StageGraph stages_from(const ir::ExactProgram& p, std::string_view name = "net");
+
+// The largest PE and SIMD of a layer that can be folded.
+std::int64_t most_pe(const Layer& l);
+std::int64_t most_simd(const Layer& l);
 
 // One frame of integers (logical, row-major, at `frame`) to the order of the stream, and back.
 std::vector<std::int64_t> to_stream(const Values& v, const Int128* frame);

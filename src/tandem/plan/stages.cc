@@ -118,6 +118,33 @@ Cost fifo_cost(const StageShape& s, C c) {
           blocks(c, s.depth, width, kRam), 0, 0};
 }
 
+// The new kinds are of a few counters and a payload: a rough fit of their own.
+double wide(const StageShape& s) { return static_cast<double>(s.lanes_in * s.bits_in); }
+Cost reorder_cost(const StageShape& s, C c) {
+  const auto& a = k(c, s.kind);
+  const I depth = 2 * s.beats_in, width = s.lanes_in * s.bits_in;
+  const double addresses = s.table ? static_cast<double>(s.beats_out * bits_for(s.beats_in)) : 0;
+  return {a[0] + a[1] * (counter(s.beats_in) + counter(s.beats_out)) + a[2] * counter(depth) + a[3] * addresses + a[4] * memory_bits(c, depth, width, kRam),
+          blocks(c, depth, width, kRam), 0, 0};
+}
+Cost select_cost(const StageShape& s, C c) {
+  const auto& a = k(c, s.kind);
+  return {a[0] + a[1] * counter(largest(s.beats_in, s.beats_out)) + a[2] * static_cast<double>(s.lanes_out * s.bits_out), 0, 0, 0};
+}
+Cost product_cost(const StageShape& s, C c) {
+  const auto& a = k(c, s.kind);
+  const double lanes = static_cast<double>(s.lanes_in), out = s.bits_out;  // the product has the bits of both operands
+  const double multipliers = a[1] * lanes * s.bits_in * largest(1, s.bits_out - s.bits_in);
+  const bool dsp = s.bits_out >= c.dsp_bits;
+  return {a[0] + multipliers + a[2] * lanes * out, 0, dsp ? lanes : 0.0, dsp ? multipliers : 0.0};
+}
+Cost total_cost(const StageShape& s, C c) {
+  const auto& a = k(c, s.kind);
+  const I depth = groups(s), width = s.lanes_in * s.bits_out;
+  return {a[0] + a[1] * (counter(depth) + counter(s.mw)) + a[2] * wide(s) + a[3] * static_cast<double>(width) + a[4] * memory_bits(c, depth, width, kRam),
+          depth > 1 ? blocks(c, depth, width, kRam) : 0, 0, 0};
+}
+
 I tree(I n) { return n <= 1 ? 0 : std::bit_width(static_cast<std::uint64_t>(n - 1)); }
 
 const StageDef kStages[] = {
@@ -164,6 +191,17 @@ const StageDef kStages[] = {
      "S: integers -> M: codes", "lanes of the stage before; one bit of the factor a cycle (serial) or all in a pipeline",
      [](const StageShape& s) { return s.serial ? s.beats_in * (s.factor_bits + 2) : s.beats_in; },
      one, [](const StageShape& s) { return s.serial ? I(s.factor_bits) + 3 : I(4); }, rescale_cost},
+    {StageKind::reorder, "reorder", "holds two frames and sends each in another order, addressed by counters or a table",
+     "S: a frame -> M: its elements in any order, some not at all, some more than once", "lanes divide what stays together", both, beats_in,
+     [](const StageShape&) { return I(2); }, reorder_cost},
+    {StageKind::select, "select", "leaves beats out", "S: a frame -> M: some of its beats", "lanes divide what stays together", beats_in, one, none, select_cost},
+    {StageKind::insert, "insert", "puts constant beats between those of a frame", "S: a frame -> M: a longer frame", "lanes divide what stays together",
+     beats_out, one, none, select_cost},
+    {StageKind::concat, "concat", "takes runs of beats from two streams in turn", "S0, S1 -> M: their runs", "lanes divide both runs", beats_out, one, none, select_cost},
+    {StageKind::product, "product", "multiplies two streams element by element", "S0, S1: integers -> M: integers", "lanes common to both", beats_in, one,
+     [](const StageShape&) { return I(3); }, product_cost},
+    {StageKind::total, "total", "maximum, minimum or sum over each channel of a whole frame", "S: a frame, channels fastest -> M: one value a channel",
+     "PE divides the channels", beats_in, [](const StageShape& s) { return s.beats_in - groups(s) + 1; }, [](const StageShape&) { return I(2); }, total_cost},
 };
 
 struct Source {  // where a layer's values come out
@@ -175,6 +213,7 @@ struct Scratch {
   std::vector<Source> at;          // by layer + 1
   std::vector<std::uint8_t> uses, taken;
   std::vector<I> slowest;          // cycles of the slowest stage up to the layer
+  std::vector<I> frames;           // whole frames that are held up to the layer
 };
 
 class Expander {
@@ -187,6 +226,7 @@ class Expander {
     s_->uses.assign(n, 0);
     s_->taken.assign(n, 0);
     s_->slowest.assign(n, 0);
+    s_->frames.assign(n, 0);
     out_.clear();
   }
 
@@ -207,7 +247,8 @@ class Expander {
     out_.back().last_out = true;
     for (std::size_t i = out_.size(); i-- > 0;) {
       StageShape& s = out_[i];
-      s.last_in = s.last_out && s.kind != StageKind::pad && s.kind != StageKind::window && s.kind != StageKind::replay;
+      s.last_in = s.last_out && s.kind != StageKind::pad && s.kind != StageKind::window && s.kind != StageKind::replay &&
+                 s.kind != StageKind::reorder && s.kind != StageKind::select && s.kind != StageKind::insert && s.kind != StageKind::concat;
       if (s.last_in && s.in[0] >= 0) out_[static_cast<std::size_t>(s.in[0])].last_out = true;
     }
   }
@@ -285,14 +326,7 @@ class Expander {
   void window(int i, Source& s, const Layer& l, const Values& v, I reps) {
     const Window& w = *l.window;
     if (w.padded()) {
-      // While padding is sent, what arrives waits in front of it: the stage before must not stand still.
-      const I burst = ((w.pt + w.pb) * w.padded_w() + w.pl + w.pr) * (w.c / s.lanes);
-      const I gap = largest(1, s_->slowest[at(l.in[0])] / (v.elements / s.lanes)), waiting = burst / gap;
-      if (s.stage >= 0 && waiting > 2) {
-        queue(s, v, waiting);
-      } else if (s.stage >= 0 && waiting > 0) {
-        skid(s, v);
-      }
+      wait(i, s, v, ((w.pt + w.pb) * w.padded_w() + w.pl + w.pr) * (w.c / s.lanes));
       StageShape& p = push(StageKind::pad, i, s, v);
       p.c = w.c; p.h = w.h; p.w = w.w;
       p.kh = w.pt; p.kw = w.pl;
@@ -306,6 +340,7 @@ class Expander {
     x.kh = w.kh; x.kw = w.kw; x.sh = w.sh; x.sw = w.sw; x.dh = w.dh; x.dw = w.dw;
     x.oh = w.oh; x.ow = w.ow; x.reps = reps;
     x.channel_outer = w.channel_outer;
+    x.groups = l.groups;
     const I cb = w.c / s.lanes;
     x.beats_in = x.h * x.w * cb;
     x.beats_out = x.oh * x.ow * reps * taps(x) * cb;
@@ -339,9 +374,10 @@ class Expander {
     const Values& v = g_.values_of(l.in[0]);
     Source s = take(l.in[0]);
     std::size_t first = out_.size();
+    I held = 0;
     switch (l.kind) {
       case LayerKind::dense: {
-        const I nf = l.mh / fold.pe;
+        const I nf = l.mh / l.groups / fold.pe;
         convert(s, fold.simd, v);
         int bits = v.bits;
         bool sign = v.is_signed;
@@ -352,6 +388,8 @@ class Expander {
         } else if (nf > 1) {
           StageShape& r = push(StageKind::replay, i, s, v);
           set_matrix(r, l, fold);
+          r.mh = l.mh / l.groups;
+          r.vectors = l.vectors * l.groups;
           r.beats_out = r.beats_in * nf;
           s = last();
         } else {
@@ -362,13 +400,27 @@ class Expander {
         m.logic = fold.logic;
         m.bits_in = bits;
         m.signed_in = sign;
-        m.beats_in = l.vectors * (l.mw / fold.simd) * nf;
+        m.beats_in = l.vectors * (l.mw / fold.simd) * nf * l.groups;
         outputs(m, l, fold.pe);
         break;
       }
       case LayerKind::depthwise:
       case LayerKind::pool: {
         convert(s, fold.pe, v);
+        if (!l.window) {
+          skid(s, v);
+          StageShape& t = push(StageKind::total, i, s, v);
+          t.c = t.mh = l.mh;
+          t.mw = l.mw;
+          outputs(t, l, fold.pe);
+          ++held;
+          // The results come in one burst at the end of a frame.
+          if (const I burst = l.mh / fold.pe; burst > 1) {
+            s = last();
+            queue(s, l.out, burst);
+          }
+          break;
+        }
         window(i, s, l, v, 1);
         const StageShape w = out_.back();
         StageShape& m = push(l.kind == LayerKind::pool ? StageKind::pool : StageKind::depthwise, i, s, v);
@@ -411,20 +463,46 @@ class Expander {
         outputs(push(StageKind::affine, i, s, v), l, s.lanes);
         break;
       case LayerKind::add: {
-        Source b = take(l.in[1]);
-        const Values& vb = g_.values_of(l.in[1]);
         constants(s, l, v);
-        convert(s, std::gcd(s.lanes, b.lanes), v);
-        convert(b, s.lanes, vb);
-        // Each operand waits for the other: a frame always suffices.
-        const bool sized = !fold.queues.empty();
-        queue(s, v, sized ? fold.queues[0] : v.elements / s.lanes + 2);
-        queue(b, vb, sized ? fold.queues[1] : vb.elements / b.lanes + 2);
-        StageShape& x = push(StageKind::add, i, s, v);
-        x.in[1] = b.stage;
-        x.in_port[1] = b.port;
+        join(StageKind::add, i, s, l, v, s.lanes);
+        break;
+      }
+      case LayerKind::product: join(StageKind::product, i, s, l, v, s.lanes); break;
+      case LayerKind::concat: {
+        StageShape& x = join(StageKind::concat, i, s, l, v, l.unit);
+        x.mw = l.runs[0] / x.lanes_in;
+        x.mh = l.runs[1] / x.lanes_in;
+        break;
+      }
+      case LayerKind::reorder: {
+        convert(s, std::gcd(s.lanes, l.unit), v);
+        StageShape& x = push(StageKind::reorder, i, s, v);
+        x.table = l.loops.empty();
         outputs(x, l, s.lanes);
-        s_->slowest[at(i)] = s_->slowest[at(l.in[1])];
+        ++held;
+        break;
+      }
+      case LayerKind::select: {
+        convert(s, std::gcd(s.lanes, l.unit), v);
+        StageShape& x = push(StageKind::select, i, s, v);
+        x.keep = l.keep;
+        outputs(x, l, s.lanes);
+        break;
+      }
+      case LayerKind::insert: {
+        convert(s, std::gcd(s.lanes, l.unit), v);
+        wait(i, s, v, l.burst / s.lanes);
+        StageShape& x = push(StageKind::insert, i, s, v);
+        x.keep = l.keep;
+        outputs(x, l, s.lanes);
+        break;
+      }
+      case LayerKind::repeat: {
+        convert(s, std::gcd(s.lanes, l.mw), v);
+        StageShape& x = push(StageKind::replay, i, s, v);
+        set_matrix(x, l, {1, s.lanes});
+        outputs(x, l, s.lanes);
+        if (l.vectors == 1) ++held;
         break;
       }
       case LayerKind::argmax: {
@@ -438,7 +516,32 @@ class Expander {
       }
     }
     s_->slowest[at(i)] = largest(s_->slowest[at(i)], largest(s_->slowest[at(l.in[0])], slowest(first)));
+    for (int j : l.in) s_->frames[at(i)] = largest(s_->frames[at(i)], s_->frames[at(j)] + held);
     s_->at[at(i)] = last();
+  }
+
+  // A stage of two inputs behind a queue each: both wait there for the other, as long as whole frames are held before it.
+  StageShape& join(StageKind kind, int i, Source s, const Layer& l, const Values& v, I lanes) {
+    Source b = take(l.in[1]);
+    const Values& vb = g_.values_of(l.in[1]);
+    const I a_frames = s_->frames[at(l.in[0])], b_frames = s_->frames[at(l.in[1])];
+    convert(s, std::gcd(std::gcd(s.lanes, b.lanes), lanes), v);
+    convert(b, s.lanes, vb);
+    const std::vector<I>& sized = f_.of[static_cast<std::size_t>(i)].queues;
+    queue(s, v, sized.empty() ? (1 + largest(0, b_frames - a_frames)) * (v.elements / s.lanes) + 2 : sized[0]);
+    queue(b, vb, sized.empty() ? (1 + largest(0, a_frames - b_frames)) * (vb.elements / b.lanes) + 2 : sized[1]);
+    StageShape& x = push(kind, i, s, v);
+    x.in[1] = b.stage;
+    x.in_port[1] = b.port;
+    outputs(x, l, s.lanes);
+    s_->slowest[at(i)] = s_->slowest[at(l.in[1])];
+    return x;
+  }
+  // While a stage sends what it does not read, what arrives waits in front of it: the stage before must not stand still.
+  void wait(int i, Source& s, const Values& v, I burst) {
+    const I gap = largest(1, s_->slowest[at(g_.layers[static_cast<std::size_t>(i)].in[0])] / (v.elements / s.lanes)), waiting = burst / gap;
+    if (s.stage >= 0 && waiting > 2) queue(s, v, waiting);
+    else if (s.stage >= 0 && waiting > 0) skid(s, v);
   }
 
   // One number for two resources: a block RAM of iCE40 parts for each 200 LUTs or so.
@@ -477,6 +580,8 @@ class Expander {
 };
 
 }  // namespace
+
+bool two_inputs(StageKind k) { return k == StageKind::add || k == StageKind::concat || k == StageKind::product; }
 
 int bits_for(std::int64_t n) { return n <= 2 ? 1 : std::bit_width(static_cast<std::uint64_t>(n - 1)); }
 

@@ -3,6 +3,7 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -12,9 +13,11 @@
 namespace tandem::plan {
 
 enum class StageKind : std::uint8_t {
-  pad, window, replay, mvau, depthwise, pool, threshold, affine, add, fork, fifo, skid, convert, argmax, rescale
+  pad, window, replay, mvau, depthwise, pool, threshold, affine, add, fork, fifo, skid, convert, argmax, rescale,
+  reorder, select, insert, concat, product, total
 };
-inline constexpr int kStageKinds = 15;
+inline constexpr int kStageKinds = 21;
+bool two_inputs(StageKind k);
 
 // Every number that a stage's closed forms and its generator need. Widths are bits of one element.
 struct StageShape {
@@ -34,6 +37,7 @@ struct StageShape {
   std::int64_t c = 1, h = 1, w = 1, kh = 1, kw = 1, sh = 1, sw = 1, dh = 1, dw = 1;
   std::int64_t oh = 1, ow = 1, reps = 1, rows = 1;  // reps: each vector is sent so many times; rows held
   bool channel_outer = false;
+  std::int64_t groups = 1;                  // window: groups of channels, each a vector of its own
   // mvau, replay
   std::int64_t mw = 1, mh = 1, vectors = 1, pe = 1, simd = 1;
   int weight_bits = 1;
@@ -43,6 +47,8 @@ struct StageShape {
   // rescale: bits of the signed factor, of the signed offset, and of their sum with the product
   int factor_bits = 1, offset_bits = 1, sum_bits = 1;
   std::int64_t depth = 2;                   // fifo
+  bool table = false;                       // reorder: addresses from a table, else from counters
+  std::shared_ptr<const std::vector<bool>> keep;  // select, insert: the layer's, by element
 };
 
 // What a stage uses, estimated, in the units of the family: LUTs (LUT4 of iCE40, LUT6 of xcup) and block RAMs

@@ -136,6 +136,44 @@ U replay(Twin& t, U in, U out) {
   return ready;
 }
 
+// Those beats of a frame that end it give one each. limit: registers - 1, beats of a frame, the first that gives one. at: beat.
+U total(Twin& t, U in, U out) {
+  const U last = U(1) << t.limit[0];
+  if ((t.pipe & last) && !(out & 1)) return 0;
+  bool done = false;
+  if (in & 1) {
+    done = t.at[0] >= t.limit[2];
+    step(t.at[0], t.limit[1]);
+  }
+  t.pipe = (t.pipe & ~last) << 1 | U(done);
+  t.valid = (t.pipe & last) != 0;
+  return 1;
+}
+
+// limit: beats of a frame, lanes. at: beat; insert: whether a beat of the frame has passed.
+bool passes(const Twin& t) { return (*t.mask)[static_cast<std::size_t>(t.at[0] * t.limit[1])]; }
+U select_valid(const Twin& t, U in) { return in & U(passes(t)); }
+U select(Twin& t, U in, U out) {
+  const bool ready = !passes(t) || (out & 1);
+  if ((in & 1) && ready) step(t.at[0], t.limit[0]);
+  return ready;
+}
+U insert_valid(const Twin& t, U in) { return (in & 1) | U(t.at[1] && !passes(t)); }
+U insert(Twin& t, U, U out) {
+  const bool keep = passes(t);
+  if ((t.valid & 1) && (out & 1)) t.at[1] = !step(t.at[0], t.limit[0]) && (t.at[1] || keep);
+  return keep && (out & 1);
+}
+
+// limit: beats of the first stream, of both. at: beat.
+U concat_valid(const Twin& t, U in) { return t.at[0] >= t.limit[0] ? in >> 1 & 1 : in & 1; }
+U concat(Twin& t, U, U out) {
+  if (!(out & 1)) return 0;
+  const U taken = t.at[0] >= t.limit[0] ? 2 : 1;
+  if (t.valid & 1) step(t.at[0], t.limit[1]);
+  return taken;
+}
+
 Twin make(U (*cycle)(Twin&, U, U), std::array<I, 6> limit, U (*wires)(const Twin&, U) = nullptr) {
   Twin t;
   t.cycle = cycle;
@@ -177,6 +215,18 @@ std::optional<Twin> twin_of(const StageShape& s) {
       return s.lanes_out > s.lanes_in ? pipeline_twin(1, s.lanes_out / s.lanes_in) : make(narrower, {s.lanes_in / s.lanes_out});
     case StageKind::argmax: return pipeline_twin(1, s.mh);
     case StageKind::rescale: return s.serial ? make(serial, {s.factor_bits + 2}) : pipeline_twin(4);
+    case StageKind::reorder: return make(replay, {s.beats_in, s.beats_out});
+    case StageKind::select:
+    case StageKind::insert: {
+      static const std::vector<bool> one{true};
+      const bool cut = s.kind == StageKind::select;
+      Twin t = make(cut ? select : insert, {cut ? s.beats_in : s.beats_out, s.lanes_in}, cut ? select_valid : insert_valid);
+      t.mask = s.keep ? s.keep.get() : &one;
+      return t;
+    }
+    case StageKind::concat: return make(concat, {s.mw, s.mw + s.mh}, concat_valid);
+    case StageKind::product: return pipeline_twin(3, 1, 2);
+    case StageKind::total: return make(total, {1, s.beats_in, s.beats_in - groups});
     default: return std::nullopt;
   }
 }

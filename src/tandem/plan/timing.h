@@ -26,6 +26,7 @@ struct Twin {
   std::array<std::int64_t, 6> limit{};    // constants of the module
   std::array<std::int64_t, 5> at{};       // its counters
   std::uint64_t pipe = 0;                 // its shift register
+  const std::vector<bool>* mask = nullptr;  // of the stage: which elements pass
 };
 // n registers (1 to 64) under one enable, one beat out for `per` beats in; `inputs` are taken together.
 Twin pipeline_twin(int n, std::int64_t per = 1, int inputs = 1);

@@ -74,6 +74,12 @@ Module Emitter::emit() {
     case StageKind::skid: skid(); break;
     case StageKind::convert: s_.lanes_in > s_.lanes_out ? narrower() : wider(); break;
     case StageKind::argmax: argmax(); break;
+    case StageKind::reorder: reorder(); break;
+    case StageKind::select: select(); break;
+    case StageKind::insert: insert(); break;
+    case StageKind::concat: concat(); break;
+    case StageKind::product: product(); break;
+    case StageKind::total: total(); break;
     case StageKind::rescale: s_.serial ? rescale_serial() : rescale_pipeline(); break;
   }
   m_.body += "endmodule\n";

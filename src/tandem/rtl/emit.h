@@ -101,6 +101,7 @@ class Emitter {
   void wrap_add(std::string_view name, const std::string& a, const std::string& b, int bits, I depth);
   void window();
   void pool();
+  void total();
 
   // emit_matrix.cc
   void replay();
@@ -123,8 +124,20 @@ class Emitter {
   void rescale_pipeline();
   void rescale_serial();
 
+  // emit_move.cc
+  void reorder();
+  // Counters over the beats of a frame, and wire `keep`: which of them pass. Conditions of the last beat that passes, of the last.
+  struct Mask {
+    std::string last_kept, last;
+  };
+  Mask mask(I beats);
+  void select();
+  void insert();
+  void concat();
+
   // emit_elementwise.cc
   void affine();
+  void product();
   void argmax();
 };
 

@@ -120,6 +120,42 @@ void Emitter::affine() {
   line("assign m_tdata = {{{}}};", all);
 }
 
+void Emitter::product() {
+  const Layer& l = layer();
+  const plan::Values* in[2] = {&g_.values_of(l.in[0]), &g_.values_of(l.in[1])};
+  f_.set("IH1", s_.lanes_in * in[1]->bits - 1);
+  const int w = std::max({s_.bits_out, in[0]->bits, in[1]->bits});
+  head("product of two streams", true);
+  line("reg [2:0] v;");
+  line("wire en = ~v[2] | m_tready;");
+  line("wire fire = s0_tvalid & s1_tvalid & en;");
+  line("assign s0_tready = fire;");
+  line("assign s1_tready = fire;");
+  line("always @(posedge clk) if (~rst_n) v <= 3'd0; else if (en) v <= {{v[1:0], fire}};");
+  line("assign m_tvalid = v[2];");
+  if (s_.last_out) {
+    line("reg [2:0] frame;");
+    line("always @(posedge clk) if (en) frame <= {{frame[1:0], s0_tlast}};");
+    line("assign m_tlast = frame[2];");
+  }
+  std::string all;
+  for (I i = 0; i < s_.lanes_in; ++i) {
+    for (int j = 0; j < 2; ++j) {
+      const int b = in[j]->bits;
+      line("reg {} x{}_{};", range(b), j, i);
+      line("always @(posedge clk) if (en) x{}_{} <= {};", j, i, lane(fmt::format("s{}_tdata", j), i, b, s_.lanes_in));
+      line("wire signed {} xe{}_{} = {};", range(w), j, i, extend(fmt::format("x{}_{}", j, i), b, in[j]->is_signed, w));
+    }
+    line("reg signed {} p_{};", range(w), i);
+    line("always @(posedge clk) if (en) p_{0} <= xe0_{0} * xe1_{0};", i);
+    line("reg {} out_{};", range(s_.bits_out), i);
+    line("always @(posedge clk) if (en) out_{} <= p_{}{};", i, i, w > s_.bits_out ? fmt::format("[{}:0]", s_.bits_out - 1) : "");
+    if (w > s_.bits_out) line("wire p_{}_unused = &p_{}[{}:{}];", i, i, w - 1, s_.bits_out);
+    all = fmt::format("out_{}", i) + (i ? ", " : "") + all;
+  }
+  line("assign m_tdata = {{{}}};", all);
+}
+
 void Emitter::argmax() {
   const Layer& l = layer();
   const int b = counter_bits(s_.mh), ob = s_.bits_out;

@@ -59,7 +59,8 @@ void Emitter::window() {
   // reader
   line("reg out_v;");
   line("wire en = ~out_v | m_tready;");
-  const bool merged = !s_.channel_outer && s_.dw == 1;
+  const I own = cb / s_.groups;  // beats of a group
+  const bool merged = !s_.channel_outer && s_.dw == 1 && s_.groups == 1;
   line("wire go;");
   line("wire step = go & en;");
   if (s_.channel_outer) {
@@ -73,7 +74,7 @@ void Emitter::window() {
     if (merged) {
       counter("run", s_.kw * cb, "step");
     } else {
-      counter("part", cb, "step");
+      counter("part", own, "step");
       counter("kx", s_.kw, "step & part_end");
       line("wire run_end = part_end & kx_end;");
     }
@@ -81,8 +82,11 @@ void Emitter::window() {
     line("wire vector_end = run_end & ky_end;");
     counter("rep", s_.reps, "step & vector_end");
   }
-  counter("ox", s_.ow, "step & vector_end & rep_end");
-  line("wire line_end = vector_end & rep_end & ox_end;");
+  const bool grouped = s_.groups > 1;
+  if (grouped) counter("group", s_.groups, "step & vector_end & rep_end");
+  const std::string place_end = grouped ? "vector_end & rep_end & group_end" : "vector_end & rep_end";
+  counter("ox", s_.ow, "step & " + place_end);
+  line("wire line_end = {} & ox_end;", place_end);
   counter("oy", s_.oh, "step & line_end");
   const std::string many = num(u, tail), few = num(u, s_.sh);
   if (s_.oh == 1) {
@@ -93,7 +97,7 @@ void Emitter::window() {
     line("wire {} release_n = oy_end ? {} : {};", range(u), many, few);
   }
   line("reg {} base, place;  // address of the window's top row, of the row being read", range(a));
-  const bool shift = s_.ow > 1 || s_.kh > 1 || s_.reps > 1 || (s_.channel_outer && cb > 1);
+  const bool shift = s_.ow > 1 || s_.kh > 1 || s_.reps > 1 || grouped || (s_.channel_outer && cb > 1);
   line("reg {} at;           // offset in the row of the next beat", range(a));
   if (shift) line("reg {} left;         // of the window", range(a));
   const std::string zero_left = shift ? fmt::format(" left <= {};", num(a, 0)) : "";
@@ -101,7 +105,8 @@ void Emitter::window() {
   else line("wire {} down = oy_end ? {} : {};", range(a), num(a, tail * row % depth), num(a, s_.sh * row % depth));
   wrap_add("base_next", "base", "down", a, depth);
   if (s_.kh > 1) wrap_add("place_next", "place", num(a, s_.dh * row % depth), a, depth);
-  if (s_.ow > 1) line("wire {} right = left + {};", range(a), num(a, s_.sw * cb % (I(1) << a)));
+  if (s_.ow > 1) line("wire {} right = left + {};", range(a), num(a, (s_.sw * cb - cb + own) % (I(1) << a)));
+  if (grouped) line("wire {} next = left + {};", range(a), num(a, own));
   line("always @(posedge clk) begin");
   line("  if (~rst_n) begin");
   line("    base <= {0}; place <= {0}; at <= {0};{1}", num(a, 0), zero_left);
@@ -109,8 +114,12 @@ void Emitter::window() {
   line("    if (line_end) begin");
   line("      base <= base_next; place <= base_next; at <= {};{}", num(a, 0), zero_left);
   if (s_.ow > 1) {
-    line("    end else if (vector_end & rep_end) begin");
+    line("    end else if ({}) begin", place_end);
     line("      place <= base; left <= right; at <= right;");
+  }
+  if (grouped) {
+    line("    end else if (vector_end & rep_end) begin");
+    line("      place <= base; left <= next; at <= next;");
   }
   if (s_.channel_outer) {
     if (cb > 1) {
@@ -133,9 +142,9 @@ void Emitter::window() {
       line("    end else if (run_end) begin");
       line("      place <= place_next; at <= left;");
     }
-    if (!merged && s_.dw > 1 && s_.kw > 1) {
+    if (!merged && s_.kw > 1) {
       line("    end else if (part_end) begin");
-      line("      at <= at + {};", num(a, ((s_.dw - 1) * cb + 1) % (I(1) << a)));
+      line("      at <= at + {};", num(a, (s_.dw * cb - own + 1) % (I(1) << a)));
     }
     line("    end else begin");
     line("      at <= at + {};", num(a, 1));
@@ -210,6 +219,75 @@ void Emitter::pool() {
   line("assign m_tvalid = out_v;");
   line("assign m_tdata = {{{}}};", all);
   last_register("fire");
+}
+
+// One accumulator a channel, in a memory read and written once a place; with one beat a place in a register.
+void Emitter::total() {
+  const Layer& l = layer();
+  const I cb = s_.c / s_.lanes_in, width = s_.lanes_in * s_.bits_out;
+  const bool sum = l.pool == ir::IntPool::sum, mixed = !l.min_channel.empty();
+  head(fmt::format("{} of {} places, {} channels", sum ? "sum" : l.pool == ir::IntPool::min ? "minimum" : "maximum", s_.mw, s_.c));
+  line("reg [1:0] v;");
+  line("wire en = ~v[1] | m_tready;");
+  line("wire fire = s_tvalid & en;");
+  line("assign s_tready = en;");
+  counter("part", cb, "fire");
+  counter("place", s_.mw, "fire & part_end");
+  line("reg first, last;");
+  if (s_.mw > 1) line("always @(posedge clk) if (en) first <= place == {};", num(counter_bits(s_.mw), 0));
+  else line("always @(posedge clk) if (en) first <= 1'b1;");
+  line("always @(posedge clk) if (en) last <= place_end;");
+  line("always @(posedge clk) if (~rst_n) v <= 2'd0; else if (en) v <= {{v[0] & last, fire}};");
+  line("assign m_tvalid = v[1];");
+  line("wire {} old;", range(width));
+  std::string all, sums;
+  const std::string_view sg = s_.signed_in ? "signed " : "";
+  for (I i = 0; i < s_.lanes_in; ++i) {
+    line("wire {} raw_{} = {};", range(s_.bits_in), i, lane("s_tdata", i, s_.bits_in, s_.lanes_in));
+    line("reg {}{} x_{};", sg, range(s_.bits_in), i);
+    line("wire {}{} old_{} = {};", sg, range(s_.bits_out), i, lane("old", i, s_.bits_out, s_.lanes_in));
+    std::string out = fmt::format("sum_{}", i);
+    if (mixed) {  // the minimum is the complement of the maximum of complements
+      Word w;
+      for (I c = 0; c < cb; ++c) w.add(l.min_channel[static_cast<std::size_t>(c * s_.lanes_in + i)], 1);
+      line("localparam {} LEAST_{} = {}'h{};", range(cb), i, cb, w.hex());
+      line("wire inv_{0} = LEAST_{0}[{1}];", i, cb > 1 ? "part" : "0");
+      line("reg inv_q_{};", i);
+      line("always @(posedge clk) if (en) begin x_{0} <= inv_{0} ? ~raw_{0} : raw_{0}; inv_q_{0} <= inv_{0}; end", i);
+      out = fmt::format("(inv_q_{} ? ~{} : {})", i, out, out);
+    } else {
+      line("always @(posedge clk) if (en) x_{0} <= raw_{0};", i);
+    }
+    if (sum) {
+      line("wire {} sum_{} = (first ? {} : old_{}) + {};", range(s_.bits_out), i, num(s_.bits_out, 0), i, extend(fmt::format("x_{}", i), s_.bits_in, s_.signed_in, s_.bits_out));
+    } else {
+      line("wire {0} sum_{1} = (first | (x_{1} {2} old_{1})) ? x_{1} : old_{1};", range(s_.bits_out), i, l.pool == ir::IntPool::min ? "<" : ">");
+    }
+    line("reg {} out_{};", range(s_.bits_out), i);
+    line("always @(posedge clk) if (en & v[0]) out_{} <= {};", i, out);
+    all = fmt::format("out_{}", i) + (i ? ", " : "") + all;
+    sums = fmt::format("sum_{}", i) + (i ? ", " : "") + sums;
+  }
+  if (cb > 1) {
+    line("{}reg {} mem [0:{}];", block(cb, width, plan::Memory::writable), range(width), cb - 1);
+    line("reg {} old_q;", range(width));
+    line("reg {} part_q;", range(counter_bits(cb)));
+    line("assign old = old_q;");
+    line("always @(posedge clk) begin");
+    line("  if (en) begin part_q <= part; old_q <= mem[part]; end");
+    line("  if (en & v[0]) mem[part_q] <= {{{}}};", sums);
+    line("end");
+  } else {
+    line("reg {} acc;", range(width));
+    line("assign old = acc;");
+    line("always @(posedge clk) if (en & v[0]) acc <= {{{}}};", sums);
+  }
+  line("assign m_tdata = {{{}}};", all);
+  if (s_.last_out) {
+    line("reg [1:0] frame;");
+    line("always @(posedge clk) if (en) frame <= {{frame[0], s_tlast}};");
+    line("assign m_tlast = frame[1];");
+  }
 }
 
 }  // namespace tandem::rtl

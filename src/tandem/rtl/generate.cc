@@ -49,7 +49,7 @@ Design generate(const StageGraph& g, const plan::Folding& f, std::string_view pr
   for (std::size_t i = 0; i < d.stages.size(); ++i) {
     const StageShape& s = d.stages[i];
     std::string ports = "    .clk(clk), .rst_n(rst_n)";
-    const bool two = s.kind == StageKind::add;
+    const bool two = plan::two_inputs(s.kind);
     for (int k = 0; k < (two ? 2 : 1); ++k) {
       const std::string b = bundle(s.in[static_cast<std::size_t>(k)], s.in_port[static_cast<std::size_t>(k)]), p = two ? fmt::format("s{}", k) : "s";
       ports += fmt::format(",\n    .{0}_tdata({1}_tdata), .{0}_tvalid({1}_tvalid), .{0}_tready({1}_tready)", p, b);

@@ -3,6 +3,7 @@
 #include "tandem/ir/ops/expansions.h"
 #include "tandem/ir/ops/cascade.h"
 #include "tandem/ir/ops/kit.h"
+#include "tandem/ir/ops/sources.h"
 
 #include <array>
 
@@ -599,10 +600,10 @@ std::span<const OpDef> image_ops() {
                            {"mode", AttrType::string, "nearest", "nearest, linear or cubic"}, {"nearest_mode", AttrType::string, "round_prefer_floor", "round_prefer_floor, round_prefer_ceil, floor or ceil"}};
   static const OpDef ops[] = {  // not before kConv, whose attributes DeformConv takes
       OpDef{.domain = "", .name = "Resize", .summary = "Resamples along its axes.",
-            .doc = "Y is X at the coordinates that coordinate_transformation_mode gives: the nearest element, or a weighted sum of 2 (linear) or 4 (cubic) along each axis.", .source = "ONNX Resize-19",
+            .doc = "Y is X at the coordinates that coordinate_transformation_mode gives: the nearest element, or a weighted sum of 2 (linear) or 4 (cubic) along each axis. Closed over exact values for the nearest.", .source = "ONNX Resize-19",
             .inputs = {{"X", "any shape"}, {"roi", "of tf_crop_and_resize: firsts, then lasts, in [0, 1]", true}, {"scales", "one per axis", true}, {"sizes", "one per axis, instead of scales", true}}, .outputs = {{"Y", "floor(extent * scale), or sizes"}},
             .attributes = resize_attributes,
-            .infer = infer_resize, .eval = {resize_eval, nullptr}, .einsum = resize_einsum, .adjoint = adjoint_resize, .sample = sample_resize},
+            .closure = Closure::move, .infer = infer_resize, .eval = {resize_eval, move_exactly}, .einsum = resize_einsum, .adjoint = adjoint_resize, .sample = sample_resize},
       OpDef{.domain = "tandem", .name = "ResizeGrad", .summary = "Gradient of Resize.", .doc = "dX adds each element of dY to those it was made of, by their weights.", .source = "vector-Jacobian product of ONNX Resize-19",
             .inputs = {{"dY", "gradient of the output"}, {"X", "gives the extents"}, {"roi", "as in Resize", true}, {"scales", "as in Resize", true}, {"sizes", "as in Resize", true}}, .outputs = {{"dX", "of the extents of X"}},
             .attributes = resize_attributes, .infer = infer_resize_grad, .eval = {resize_grad_eval, nullptr}},

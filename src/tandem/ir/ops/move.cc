@@ -2,6 +2,7 @@
 #include "tandem/ir/ops/adjoints.h"
 #include "tandem/ir/ops/cascade.h"
 #include "tandem/ir/ops/kit.h"
+#include "tandem/ir/ops/sources.h"
 
 namespace tandem::ir {
 namespace {
@@ -857,23 +858,23 @@ AttrDef axis_def(std::string_view fallback, std::string_view doc = "the axis") {
 const OpDef kOps[] = {
     OpDef{.domain = "", .name = "Slice", .summary = "A part of a tensor, with steps.", .doc = "Y[i] = X[start + i * step] along each axis; starts and ends are clipped to the tensor, negative ones count from the end.",
           .source = "ONNX Slice-13", .inputs = {{"X", "any shape"}, {"starts", "integers"}, {"ends", "integers"}, {"axes", "integers; default the first ones", true}, {"steps", "integers; default 1", true}},
-          .outputs = {{"Y", "the part"}}, .infer = infer_slice, .eval = {slice_eval, nullptr}, .einsum = slice_einsum, .adjoint = adjoint_move, .sample = sample_slice},
+          .outputs = {{"Y", "the part"}}, .closure = Closure::move, .infer = infer_slice, .eval = {slice_eval, move_exactly}, .einsum = slice_einsum, .adjoint = adjoint_move, .sample = sample_slice},
     OpDef{.domain = "", .name = "Split", .summary = "Parts of a tensor along an axis.", .doc = "Parts of the sizes of `split`, or equal ones (num_outputs: the last one may be smaller).", .source = "ONNX Split-18",
           .inputs = {{"X", "any shape"}, {"split", "sizes", true}}, .outputs = {{.name = "parts", .doc = "in order", .variadic = true}},
-          .attributes = {axis_def("0", "the axis split"), {"num_outputs", AttrType::integer, "", "as many as there are outputs"}}, .infer = infer_split, .eval = {split_eval, nullptr}, .einsum = split_einsum, .adjoint = adjoint_split, .sample = sample_split},
+          .attributes = {axis_def("0", "the axis split"), {"num_outputs", AttrType::integer, "", "as many as there are outputs"}}, .closure = Closure::move, .infer = infer_split, .eval = {split_eval, move_exactly}, .einsum = split_einsum, .adjoint = adjoint_split, .sample = sample_split},
     OpDef{.domain = "", .name = "Pad", .summary = "More elements around a tensor, or fewer.", .doc = "constant: a value; edge: the outermost element; reflect: mirrored about it; wrap: from the other end. Negative pads cut.",
           .source = "ONNX Pad-19", .inputs = {{"X", "any shape"}, {"pads", "begins, then ends"}, {"constant_value", "scalar, default 0", true}, {"axes", "integers; default all", true}},
-          .outputs = {{"Y", "padded"}}, .attributes = {{"mode", AttrType::string, "constant", "constant, edge, reflect or wrap"}}, .infer = infer_pad, .eval = {pad_eval, nullptr}, .einsum = pad_einsum, .adjoint = adjoint_move, .sample = sample_pad},
+          .outputs = {{"Y", "padded"}}, .attributes = {{"mode", AttrType::string, "constant", "constant, edge, reflect or wrap"}}, .closure = Closure::move, .infer = infer_pad, .eval = {pad_eval, move_exactly}, .einsum = pad_einsum, .adjoint = adjoint_move, .sample = sample_pad},
     OpDef{.domain = "", .name = "Tile", .summary = "Repeats a tensor.", .doc = "Y[i] = X[i mod n] along each axis.", .source = "ONNX Tile-13", .inputs = {{"X", "any shape"}, {"repeats", "one per axis"}},
-          .outputs = {{"Y", "extents times repeats"}}, .infer = infer_tile, .eval = {tile_eval, nullptr}, .einsum = tile_einsum, .adjoint = adjoint_move, .sample = sample_tile},
+          .outputs = {{"Y", "extents times repeats"}}, .closure = Closure::move, .infer = infer_tile, .eval = {tile_eval, move_exactly}, .einsum = tile_einsum, .adjoint = adjoint_move, .sample = sample_tile},
     OpDef{.domain = "", .name = "Expand", .summary = "Broadcasts a tensor to a shape.", .doc = "Y = X broadcast together with `shape`.", .source = "ONNX Expand-13", .inputs = {{"X", "any shape"}, {"shape", "integers"}},
-          .outputs = {{"Y", "broadcast shape"}}, .infer = infer_expand, .eval = {expand_eval, nullptr}, .einsum = expand_einsum, .adjoint = adjoint_move, .sample = sample_expand},
+          .outputs = {{"Y", "broadcast shape"}}, .closure = Closure::move, .infer = infer_expand, .eval = {expand_eval, move_exactly}, .einsum = expand_einsum, .adjoint = adjoint_move, .sample = sample_expand},
     OpDef{.domain = "", .name = "DepthToSpace", .summary = "Channels become blocks of pixels.", .doc = "Y[n,c,h*b+i,w*b+j] = X[n,(i*b+j)*C+c,h,w] (DCR) or X[n,c*b*b+i*b+j,h,w] (CRD).", .source = "ONNX DepthToSpace-13",
           .inputs = {{"X", "[batch, channels, height, width]"}}, .outputs = {{"Y", "[batch, channels/b^2, height*b, width*b]"}},
-          .attributes = {{"blocksize", AttrType::integer, "required", "b"}, {"mode", AttrType::string, "DCR", "DCR or CRD"}}, .infer = infer_blocks, .eval = {blocks_eval, nullptr}, .einsum = blocks_einsum, .adjoint = adjoint_move, .sample = sample_blocks},
+          .attributes = {{"blocksize", AttrType::integer, "required", "b"}, {"mode", AttrType::string, "DCR", "DCR or CRD"}}, .closure = Closure::move, .infer = infer_blocks, .eval = {blocks_eval, move_exactly}, .einsum = blocks_einsum, .adjoint = adjoint_move, .sample = sample_blocks},
     OpDef{.domain = "", .name = "SpaceToDepth", .summary = "Blocks of pixels become channels.", .doc = "Y[n,(i*b+j)*C+c,h,w] = X[n,c,h*b+i,w*b+j].", .source = "ONNX SpaceToDepth-13",
           .inputs = {{"X", "[batch, channels, height, width]"}}, .outputs = {{"Y", "[batch, channels*b^2, height/b, width/b]"}}, .attributes = {{"blocksize", AttrType::integer, "required", "b"}},
-          .infer = infer_blocks, .eval = {blocks_eval, nullptr}, .einsum = blocks_einsum, .adjoint = adjoint_move, .sample = sample_blocks},
+          .closure = Closure::move, .infer = infer_blocks, .eval = {blocks_eval, move_exactly}, .einsum = blocks_einsum, .adjoint = adjoint_move, .sample = sample_blocks},
     OpDef{.domain = "", .name = "ReverseSequence", .summary = "Reverses the first elements of each sequence.", .doc = "Along time_axis, the first lengths[b] elements of sequence b are reversed.", .source = "ONNX ReverseSequence-10",
           .inputs = {{"X", "rank 2 or more"}, {"lengths", "one per sequence"}}, .outputs = {{"Y", "shape of X"}},
           .attributes = {{"batch_axis", AttrType::integer, "1", "the axis of sequences"}, {"time_axis", AttrType::integer, "0", "the axis of time"}}, .infer = infer_matrices, .eval = {reverse_eval, nullptr}, .adjoint = adjoint_move, .sample = sample_reverse},
