@@ -35,7 +35,7 @@ std::pair<Tensor, std::string> frames_of(const std::string& data, const Limits& 
 Run setup(Options& o) {
   struct Args {
     ModelArgs model;
-    std::string target, input_format, data, folding, quantize;
+    std::string target, input_format, data, folding, objective, quantize;
     double clock = 0, throughput = 0;
     std::int64_t frames = 64, multipliers = 0;
     double fill = 0;
@@ -52,7 +52,8 @@ Run setup(Options& o) {
   o.option("--data", a->data, "Samples to verify on: an .npz or a data set (default: random codes)");
   o.option("--quantize", a->quantize, "Format in which a float model is quantised on the way, for example int8; ranges from --data");
   o.option("--frames", a->frames, "How many frames: of random codes, or the first ones of --data (default 64)");
-  o.option("--folding", a->folding, "folding.json with PE and SIMD of each layer (default: chosen)");
+  o.option("--folding", a->folding, "folding.json with PE and SIMD of each layer, or how to choose it: exact (an integer program) or heuristic (default: the slowest layer is unfolded)");
+  o.option("--objective", a->objective, "What the choice makes best: throughput, latency, or resource: least LUTs and block RAMs at --throughput (default throughput)");
   o.option("--fill", a->fill, "Share of the device's LUTs that the folding may plan (default 0.85; xcup 0.7)");
   o.flag("--dry-run", a->dry_run, "Say what would be built, and what that takes; run and write nothing");
   o.flag("--no-place", a->no_place, "Stop before synthesis, placement and routing");
@@ -78,7 +79,11 @@ Run setup(Options& o) {
     if (a->multipliers < 0) throw bad_input("--multipliers is {}", a->multipliers).expected("1 or more");
     if (a->frames < 1 || a->frames > 1000000) throw bad_input("--frames is {}", a->frames).expected("1 to 1000000");
     p.random_frames = a->frames;
-    if (!a->folding.empty()) {
+    p.objective = a->objective;
+    if (a->folding == "exact" || a->folding == "heuristic") {
+      p.method = a->folding;
+    } else if (!a->folding.empty()) {
+      if (!a->objective.empty()) throw bad_input("--objective with a folding that is given").fix("--folding exact or heuristic, or no --objective");
       p.folding = read_file(a->folding, c.limits);
       p.folding_file = a->folding;
     }
@@ -150,6 +155,7 @@ const Command cmd_build{
                    "design: rtl/, bench/, model.onnx, folding.json, driver.md, build.json, report.html. A model or target that cannot is answered with the "
                    "smallest reason (exit code 1).",
     .examples = {{"tandem build model.onnx --target up5k --dry-run"},
+                 {"tandem build model.onnx --target up5k --throughput 5000 --folding heuristic --objective resource --dry-run"},
                  {"tandem build model.onnx --target up5k --no-place --json", "verilator"},
                  {"tandem build model.onnx --target up5k --clock 12 --out design --force", "verilator yosys nextpnr-ice40"}},
     .setup = setup,

@@ -16,6 +16,7 @@
 #include "tandem/ir/onnx.h"
 #include "tandem/ir/op.h"
 #include "tandem/map/folding.h"
+#include "tandem/map/optimise.h"
 #include "tandem/map/queues.h"
 #include "tandem/numerics/format.h"
 #include "tandem/plan/timing.h"
@@ -296,6 +297,10 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
     choice.estimate = map::evaluate(g, choice.folding, shapes, family);
     choice.uses_dsp = budget.dsp > 0 && choice.estimate.cost.dsp > 0 && choice.estimate.cost.dsp <= budget.dsp;
     choice.limit = "the folding was given";
+  } else if (!p.method.empty() || !p.objective.empty()) {
+    if (!p.method.empty() && p.method != "exact" && p.method != "heuristic") throw bad_input("no method '{}'", printable(p.method)).expected("exact or heuristic");
+    choice = map::optimise_folding(g, budget, {.objective = map::objective_of(p.objective.empty() ? "throughput" : p.objective),
+                                               .method = p.method == "exact" ? map::Method::exact : map::Method::heuristic, .interval = interval});
   } else {
     choice = map::choose_folding(g, budget, interval);
   }

@@ -25,6 +25,8 @@ struct BuildParams {
   std::int64_t multipliers = 0;        // most that work at once; 0: 64 on parts without placement, else what the part holds
   std::optional<std::string> folding;  // JSON text; chosen when absent
   std::string folding_file = "folding.json";
+  std::string method;                  // of choosing one: "exact" (integer program), "heuristic" (the same problem), empty: unfold the slowest layer
+  std::string objective;               // throughput, latency, resource; empty: throughput. With one and no method: heuristic
   std::optional<Tensor> frames;        // data to verify on: [n, ...] of the input's shape
   std::string model_file, data;        // as typed, for the line that quantises a float model; may be empty
   std::string quantised;               // how the model was quantised on the way, for the report; empty: it came quantised

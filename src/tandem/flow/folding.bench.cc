@@ -4,6 +4,7 @@
 #include "tandem/base/rng.h"
 #include "tandem/ir/op.h"
 #include "tandem/map/folding.h"
+#include "tandem/map/optimise.h"
 #include "tandem/map/queues.h"
 #include "tandem/plan/timing.h"
 #include "tandem/rtl/generate.h"
@@ -109,6 +110,61 @@ plan::Folding folded(const plan::StageGraph& g, std::int64_t interval) {
   }
   return f;
 }
+
+// The shape of MLPerf Tiny's ResNet8: three residual blocks of 16, 32 and 64 channels on 32x32 images, 8-bit weights and codes.
+plan::StageGraph resnet8() {
+  using namespace ir;
+  Graph g;
+  Rng r(1, "resnet8");
+  auto c = [&](Shape s, float v) { return g.add_constant(g.unique_name("c"), Tensor::of<float>(s, std::vector<float>(static_cast<std::size_t>(element_count(s)), v))); };
+  auto quant = [&](ValueId x, float s) {
+    return g.add_node("Quant", {x, c({}, s), c({}, 0), c({}, 8)}, {{"signed", std::int64_t{1}}}, "", "qonnx.custom_op.general");
+  };
+  auto weights = [&](Shape s) {
+    std::vector<float> w(static_cast<std::size_t>(element_count(s)));
+    for (float& v : w) v = static_cast<float>(r.range(-127, 127));
+    return quant(g.add_constant(g.unique_name("w"), Tensor::of<float>(s, w)), 1);
+  };
+  auto conv = [&](ValueId x, std::int64_t in, std::int64_t out, std::int64_t k, std::int64_t stride) {
+    return quant(g.add_node("Conv", {x, weights({out, in, k, k})}, {{"pads", std::vector<std::int64_t>(4, k / 2)}, {"strides", std::vector<std::int64_t>{stride, stride}}}), 512.f);
+  };
+  ValueId x = conv(quant(g.add_input("x", DType::f32, {Dim(1), Dim(3), Dim(32), Dim(32)}), 1), 3, 16, 3, 1);
+  for (std::int64_t in = 16, out = 16; out <= 64; in = out, out *= 2) {
+    const std::int64_t stride = in == out ? 1 : 2;
+    const ValueId long_way = conv(conv(x, in, out, 3, stride), out, out, 3, 1);
+    x = quant(g.add_node("Add", {long_way, in == out ? x : conv(x, in, out, 1, stride)}), 512.f);
+  }
+  x = quant(g.add_node("AveragePool", {x}, {{"kernel_shape", std::vector<std::int64_t>{8, 8}}}), 512.f);
+  g.outputs = {g.add_node("MatMul", {g.add_node("Flatten", {x}), weights({64, 10})})};
+  infer_shapes(g);
+  return plan::stages_from(lower_exact(g, 64), "resnet8");
+}
+void OptimiseResNet8(benchmark::State& state, map::Method method, map::Objective objective, double goal_s) {
+  const plan::StageGraph g = resnet8();
+  map::Budget b;
+  b.device = "xczu3eg";
+  b.family = plan::Family::xcup;
+  b.lut4 = 70560;
+  b.bram = 432;
+  b.dsp = 360;
+  b.fill = 0.7;
+  map::FoldingStats stats;
+  std::int64_t interval = 0;
+  for (auto _ : state) {
+    stats = {};
+    interval = map::optimise_folding(g, b, {.objective = objective, .method = method, .interval = objective == map::Objective::resource ? 150000 : 0}, &stats).estimate.interval;
+  }
+  state.counters["cycles"] = static_cast<double>(interval);
+  state.counters["share_of_part"] = stats.share;
+  state.counters["programs"] = static_cast<double>(stats.programs);
+  state.counters["options"] = static_cast<double>(stats.options);
+  state.counters["share_of_goal"] = benchmark::Counter(static_cast<double>(state.iterations()) * goal_s, benchmark::Counter::kIsRate);
+}
+// Goals: ResNet8's folding exactly in 1 s, by the heuristic in 10 ms.
+BENCHMARK_CAPTURE(OptimiseResNet8, exact_throughput, map::Method::exact, map::Objective::throughput, 1.0)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(OptimiseResNet8, exact_resource, map::Method::exact, map::Objective::resource, 1.0)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(OptimiseResNet8, heuristic_throughput, map::Method::heuristic, map::Objective::throughput, 0.01)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(OptimiseResNet8, heuristic_resource, map::Method::heuristic, map::Objective::resource, 0.01)->Unit(benchmark::kMillisecond);
 
 // Goal: the queues of a residual network of 50 layers in 100 ms.
 void QueueDepths(benchmark::State& state) {

@@ -278,7 +278,8 @@ std::vector<std::int64_t> queue_bounds(std::span<const StageShape> stages) {
     const int fork = by[static_cast<std::size_t>(&join - stages.data())];
     for (std::size_t k = 0; k < 2; ++k) {
       I least = 1;
-      if (stages[idx(join.in[k])].in[0] == fork) {  // nothing but the queue on this side
+      const bool both = join.kind == StageKind::add || join.kind == StageKind::product;  // one beat of each at a time
+      if (both && stages[idx(join.in[k])].in[0] == fork) {  // nothing but the queue on this side
         I m = 1;
         int i = join.in[1 - k];
         for (; m > 0 && i != fork; i = stages[idx(i)].in[0]) m = is_join(stages[idx(i)]) ? 0 : inputs_for(stages[idx(i)], m);

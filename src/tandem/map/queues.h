@@ -1,11 +1,11 @@
 // How deep the queues in front of joins must be: no deeper than that, and no cycle is lost.
 //
-// A join (add) takes one beat of each operand at once. Where its operands come from one fork, the shorter branch must be
+// A join (add, product) takes one beat of each operand at once, a concat runs of each in turn. Where its operands come from one fork, the shorter branch must be
 // able to hold what the fork sends while the longer one makes its first beat, or the fork stands still: for ever, or for
 // part of every frame.
 //
 // Closed form: against standing still for ever, the shorter branch must hold as many beats of the fork as the longer
-// one takes in before it gives one, the `needs` of its stages multiplied up (queue_bounds). That is a lower bound. What
+// one takes in before it gives one, the `needs` of its stages multiplied up (queue_bounds: for a shorter branch that is nothing but its queue). That is a lower bound. What
 // full speed needs beyond it depends on when the rows of the longer branch come (padding, strides, windows sent more
 // than once, a slower stage behind the join): no closed form, so it is found with the stages' twins (plan/timing):
 // 1. between a join and the fork that dominates it, with an eager source and an eager sink: the least depths at which

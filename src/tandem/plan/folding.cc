@@ -18,6 +18,7 @@ Folding smallest_folding(const StageGraph& g) {
 void check_folding(const StageGraph& g, const Folding& f) {
   if (f.of.size() != g.layers.size())
     throw bad_input("a folding of {} layers for a design of {}", f.of.size(), g.layers.size());
+  if (f.interval < 0) throw bad_input("\"interval\" is {}", f.interval).expected("cycles a frame, 1 or more");
   for (std::size_t i = 0; i < f.of.size(); ++i) {
     const Layer& l = g.layers[i];
     const auto& [pe, simd, requantiser, logic, queues] = f.of[i];
@@ -45,7 +46,9 @@ void check_folding(const StageGraph& g, const Folding& f) {
 }
 
 std::string to_json(const StageGraph& g, const Folding& f) {
-  std::string r = "{\n  \"format\": \"tandem.folding\",\n  \"version\": 1,\n  \"layers\": [";
+  std::string r = "{\n  \"format\": \"tandem.folding\",\n  \"version\": 1,\n";
+  if (f.interval > 0) r += fmt::format("  \"interval\": {},\n", f.interval);
+  r += "  \"layers\": [";
   for (std::size_t i = 0; i < g.layers.size(); ++i)
     r += fmt::format("{}\n    {{\"name\": \"{}\", \"pe\": {}, \"simd\": {}{}{}{}}}", i ? "," : "", g.layers[i].name, f.of[i].pe, f.of[i].simd,
                      f.of[i].requantiser == Requantiser::automatic ? "" : f.of[i].requantiser == Requantiser::table ? ", \"requantiser\": \"table\"" : ", \"requantiser\": \"arithmetic\"",
@@ -73,6 +76,7 @@ Folding folding_from_json(const StageGraph& g, std::string_view text, std::strin
   try {
     if (j.at("format").get<std::string>() != "tandem.folding") throw fail("not a folding").expected("\"format\": \"tandem.folding\"");
     if (j.at("version").get<int>() > 1) throw fail("a folding of a newer version than this program knows");
+    if (j.contains("interval")) f.interval = j.at("interval").get<std::int64_t>();
     for (const auto& e : j.at("layers")) {
       const std::string name = e.at("name").get<std::string>();
       std::size_t i = 0;

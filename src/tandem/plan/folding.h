@@ -26,6 +26,9 @@ struct StageGraph;
 // One Fold per layer of the stage graph, in its order. Layers that cannot be folded keep {1, 1}.
 struct Folding {
   std::vector<Fold> of;
+  // Cycles a frame that every stage may take: what works one step a cycle may do so where it keeps within them. 0: as
+  // many as the slowest stage before it takes.
+  std::int64_t interval = 0;
   bool operator==(const Folding&) const = default;
 };
 
@@ -36,7 +39,7 @@ Folding smallest_folding(const StageGraph& g);
 void check_folding(const StageGraph& g, const Folding& f);
 // {"format": "tandem.folding", "version": 1, "layers": [{"name": "s01_conv1", "pe": 2, "simd": 1}, ...]}; a
 // requantiser whose form is chosen by hand has "requantiser": "table" or "arithmetic"; weights kept out of block RAM are
-// "memory": "logic"; the queues of a join are "queues": [3, 66].
+// "memory": "logic"; the queues of a join are "queues": [3, 66]. "interval" beside "layers", where it is not 0.
 std::string to_json(const StageGraph& g, const Folding& f);
 // Layers by name; missing ones stay fully folded, an unknown one is an error that lists the known names.
 Folding folding_from_json(const StageGraph& g, std::string_view text, std::string_view file = "folding.json");

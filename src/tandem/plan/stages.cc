@@ -230,10 +230,57 @@ class Expander {
     out_.clear();
   }
 
-  void run() {
+  I input_lanes() const {
+    for (std::size_t i = 0; i < g_.layers.size(); ++i)
+      for (int j : g_.layers[i].in)
+        if (j < 0) return wanted_lanes(i);
+    return 1;
+  }
+  // One layer behind stand-ins for what feeds it.
+  I one(int i, std::span<const I> lanes) {
+    count_uses();
+    const Layer& l = g_.layers[static_cast<std::size_t>(i)];
+    for (int j = 0; j < i; ++j) hold(j);
+    for (std::size_t k = 0; k < l.in.size(); ++k) {
+      Source& s = s_->at[at(l.in[k])];
+      s = {-1, 0, lanes[k]};
+      if (l.in[k] < 0 && s_->uses[0] < 2) continue;
+      push(StageKind::affine, -1, s, g_.values_of(l.in[k]));
+      s = last();
+    }
+    const std::size_t stand_ins = out_.size();
+    layer(i);
+    const I result = s_->at[at(i)].lanes;
+    fork(i);
+    if (i == g_.output_layer) {
+      Source s = take(i);
+      skid(s, l.out);
+    }
+    out_.erase(out_.begin(), out_.begin() + static_cast<std::ptrdiff_t>(stand_ins));
+    // TLAST comes from here where all that follows lets it through.
+    int j = g_.output_layer;
+    auto passes = [&](int x) {
+      const Layer& y = g_.layers[static_cast<std::size_t>(x)];
+      const bool moves = y.kind == LayerKind::reorder || y.kind == LayerKind::select || y.kind == LayerKind::insert || y.kind == LayerKind::concat || y.kind == LayerKind::repeat;
+      return !y.window && !moves && (y.kind != LayerKind::dense || y.mh == f_.of[static_cast<std::size_t>(x)].pe);
+    };
+    while (j > i && passes(j)) j = g_.layers[static_cast<std::size_t>(j)].in[0];
+    if (j == i && passes(i))
+      for (StageShape& s : out_)
+        if (s.kind == StageKind::fifo) {
+          s.last_in = s.last_out = true;
+          break;  // the first operand's
+        }
+    return result;
+  }
+  void count_uses() {
     for (const Layer& l : g_.layers)
       for (int i : l.in) ++s_->uses[at(i)];
     ++s_->uses[at(g_.output_layer)];
+  }
+
+  void run() {
+    count_uses();
     s_->at[0].lanes = input_lanes();
     fork(-1);
     for (std::size_t i = 0; i < g_.layers.size(); ++i) {
@@ -270,13 +317,6 @@ class Expander {
       default: return 1;
     }
   }
-  I input_lanes() const {
-    for (std::size_t i = 0; i < g_.layers.size(); ++i)
-      for (int j : g_.layers[i].in)
-        if (j < 0) return wanted_lanes(i);
-    return 1;
-  }
-
   // A stage that reads `from`, with the values on its input.
   StageShape& push(StageKind kind, int layer, const Source& from, const Values& v) {
     StageShape s;
@@ -374,7 +414,6 @@ class Expander {
     const Values& v = g_.values_of(l.in[0]);
     Source s = take(l.in[0]);
     std::size_t first = out_.size();
-    I held = 0;
     switch (l.kind) {
       case LayerKind::dense: {
         const I nf = l.mh / l.groups / fold.pe;
@@ -413,7 +452,6 @@ class Expander {
           t.c = t.mh = l.mh;
           t.mw = l.mw;
           outputs(t, l, fold.pe);
-          ++held;
           // The results come in one burst at the end of a frame.
           if (const I burst = l.mh / fold.pe; burst > 1) {
             s = last();
@@ -436,7 +474,7 @@ class Expander {
       case LayerKind::requant: {
         const I tables = static_cast<I>(l.tables.size());
         if (tables > 1) convert(s, std::gcd(s.lanes, tables), v);
-        const I before = largest(s_->slowest[at(l.in[0])], slowest(first));
+        const I before = largest(f_.interval, largest(s_->slowest[at(l.in[0])], slowest(first)));
         StageShape& t = push(StageKind::threshold, i, s, v);
         t.tables = tables;
         t.levels = static_cast<I>(l.levels.size());
@@ -479,7 +517,6 @@ class Expander {
         StageShape& x = push(StageKind::reorder, i, s, v);
         x.table = l.loops.empty();
         outputs(x, l, s.lanes);
-        ++held;
         break;
       }
       case LayerKind::select: {
@@ -502,7 +539,6 @@ class Expander {
         StageShape& x = push(StageKind::replay, i, s, v);
         set_matrix(x, l, {1, s.lanes});
         outputs(x, l, s.lanes);
-        if (l.vectors == 1) ++held;
         break;
       }
       case LayerKind::argmax: {
@@ -516,10 +552,16 @@ class Expander {
       }
     }
     s_->slowest[at(i)] = largest(s_->slowest[at(i)], largest(s_->slowest[at(l.in[0])], slowest(first)));
-    for (int j : l.in) s_->frames[at(i)] = largest(s_->frames[at(i)], s_->frames[at(j)] + held);
+    hold(i);
     s_->at[at(i)] = last();
   }
 
+  // Whole frames that are held up to a layer.
+  void hold(int i) {
+    const Layer& l = g_.layers[static_cast<std::size_t>(i)];
+    const bool whole = (l.kind == LayerKind::pool && !l.window) || l.kind == LayerKind::reorder || (l.kind == LayerKind::repeat && l.vectors == 1);
+    for (int j : l.in) s_->frames[at(i)] = largest(s_->frames[at(i)], s_->frames[at(j)] + whole);
+  }
   // A stage of two inputs behind a queue each: both wait there for the other, as long as whole frames are held before it.
   StageShape& join(StageKind kind, int i, Source s, const Layer& l, const Values& v, I lanes) {
     Source b = take(l.in[1]);
@@ -539,7 +581,7 @@ class Expander {
   }
   // While a stage sends what it does not read, what arrives waits in front of it: the stage before must not stand still.
   void wait(int i, Source& s, const Values& v, I burst) {
-    const I gap = largest(1, s_->slowest[at(g_.layers[static_cast<std::size_t>(i)].in[0])] / (v.elements / s.lanes)), waiting = burst / gap;
+    const I gap = largest(1, largest(f_.interval, s_->slowest[at(g_.layers[static_cast<std::size_t>(i)].in[0])]) / (v.elements / s.lanes)), waiting = burst / gap;
     if (s.stage >= 0 && waiting > 2) queue(s, v, waiting);
     else if (s.stage >= 0 && waiting > 0) skid(s, v);
   }
@@ -614,5 +656,12 @@ std::span<const StageDef> all_stages() { return kStages; }
 const StageDef& stage_def(StageKind k) { return kStages[static_cast<std::size_t>(k)]; }
 
 void expand(const StageGraph& g, const Folding& f, std::vector<StageShape>& out) { Expander(g, f, out).run(); }
+std::int64_t expand_layer(const StageGraph& g, const Folding& f, int layer, std::span<const std::int64_t> lanes, std::vector<StageShape>& out) {
+  return Expander(g, f, out).one(layer, lanes);
+}
+std::int64_t input_lanes(const StageGraph& g, const Folding& f) {
+  std::vector<StageShape> none;
+  return Expander(g, f, none).input_lanes();
+}
 
 }  // namespace tandem::plan

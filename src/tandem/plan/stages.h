@@ -93,6 +93,15 @@ const StageDef& stage_def(StageKind k);
 // Stage i only reads stages < i; the last one drives the output.
 void expand(const StageGraph& g, const Folding& f, std::vector<StageShape>& out);
 
+// The stages of one layer, its plumbing included, when its operands come with these lanes. With Folding::interval set, the
+// stages of a design are those of its layers, one after the other, each depending on its own fold and these lanes only
+// (but for TLAST in a queue, which dense layers behind it let through when their PE is all outputs). Places of stages outside
+// the layer are void.
+// Returns the lanes of its result.
+std::int64_t expand_layer(const StageGraph& g, const Folding& f, int layer, std::span<const std::int64_t> lanes, std::vector<StageShape>& out);
+// Lanes of the design's input.
+std::int64_t input_lanes(const StageGraph& g, const Folding& f);
+
 // Block RAMs of 4 kbit (256x16, 512x8, 1024x4, 2048x2) for a memory; 0 where it becomes logic: constants
 // that would leave a block less than a quarter full, and memories of a few words. rtl marks the others.
 enum class Memory { constants, writable };
