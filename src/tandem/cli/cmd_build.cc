@@ -120,14 +120,44 @@ Run setup(Options& o) {
 
 Run setup_verify(Options& o) {
   struct Args {
-    std::string folder, data;
+    std::string folder, data, expect, waves;
+    bool explain = false, float32 = false;
+    std::int64_t frames = 64;
   };
   auto a = std::make_shared<Args>();
   o.argument("FOLDER", a->folder, "A folder written by `tandem build`");
   o.option("--data", a->data, "Samples instead of the folder's own: an .npz or a data set");
+  o.flag("--explain", a->explain, "Layer by layer: what differs first, by how much, and why");
+  o.option("--expect", a->expect, "With --explain: an .npz of expected values, [frames, ...] under the names of the model's values");
+  o.flag("--float32", a->float32, "With --explain: also what a float32 runtime computes");
+  o.option("--frames", a->frames, "With --explain: how many frames, the first ones (default 64)");
+  o.option("--waves", a->waves, "With --explain: folder for first.vcd and first.gtkw (default: explain in FOLDER)");
   return [a](Context& c) {
     std::optional<Tensor> x;
     if (!a->data.empty()) x = frames_of(a->data, c.limits).first;
+    if (!a->explain && (!a->expect.empty() || a->float32 || !a->waves.empty())) throw bad_input("--expect, --float32 and --waves need --explain").fix("add --explain");
+    if (a->explain) {
+      if (a->frames < 1 || a->frames > 1000000) throw bad_input("--frames is {}", a->frames).expected("1 to 1000000");
+      flow::ExplainFolderParams p;
+      p.frames = std::move(x);
+      p.seed = c.seed;
+      p.float32 = a->float32;
+      p.most_frames = a->frames;
+      if (!a->expect.empty()) p.expected = read_npz(a->expect, c.limits);
+      const std::vector<flow::Explanation> all = flow::explain_folder(a->folder, p, *c.cancel);
+      bool equal = true;
+      std::string json;
+      for (const flow::Explanation& e : all) {
+        equal = equal && e.equal();
+        std::string files;
+        for (const auto& f : flow::write_waves(e, a->waves.empty() ? std::filesystem::path(a->folder) / "explain" : std::filesystem::path(a->waves))) files += (files.empty() ? "signals: " : ", ") + f.string();
+        if (c.json) json += (json.empty() ? "" : ",\n") + flow::to_json(e);
+        else c.print(e.text() + (files.empty() ? "" : files + "\n") + "\n");
+        if (c.json && !files.empty()) c.note(files);
+      }
+      if (c.json) c.print(JsonWriter().object().field("ok", equal).key("explained").raw("[" + json + "]").end());
+      return equal ? Exit::done : Exit::no;
+    }
     const flow::VerifyResult r = flow::verify_folder(a->folder, x, c.seed, *c.cancel);
     if (c.json) {
       JsonWriter j;
@@ -138,6 +168,7 @@ Run setup_verify(Options& o) {
       c.print(j.end());
     } else {
       c.print(fmt::format("{}: {}\n", r.ok ? "equal" : "DIFFERENT", r.text()));
+      if (!r.ok) c.note("which layer, which element, why: tandem verify " + a->folder + " --explain");
     }
     return r.ok ? Exit::done : Exit::no;
   };
@@ -177,13 +208,17 @@ const Command cmd_verify{
     .group = "Trust",
     .summary = "Compare a design's Verilog with the exact result",
     .description = "Simulates the Verilog of a folder written by `tandem build` as it lies there and compares every output word with the model's "
-                   "exact result: without stalls and under random back-pressure. The first difference is reported with frame, element and both values.",
-    .examples = {{"tandem verify design", "verilator"}, {"tandem verify design --seed 3 --json", "verilator"}},
+                   "exact result: without stalls and under random back-pressure, while every stream inside is watched (AXI4-Stream rules, TLAST). The first "
+                   "difference is reported with frame, element and both values. --explain compares every stream between two layers: a table of the "
+                   "differences per layer, the cause (rounding, saturation, order, range, width) found by experiments on the elements that differ, and the signals "
+                   "around the first one as first.vcd and first.gtkw for GTKWave. --expect compares the values you expect, by name, with the exact ones in the same way.",
+    .examples = {{"tandem verify design", "verilator"}, {"tandem verify design --seed 3 --json", "verilator"}, {"tandem verify design --explain --float32", "verilator"}},
     .setup = setup_verify,
     .schema = R"({
   "$schema": "https://json-schema.org/draft/2020-12/schema",
-  "type": "object", "required": ["ok", "frames", "words", "mismatches", "fault", "cycles_per_frame", "latency_cycles", "tool"],
-  "properties": {"ok": {"type": "boolean"}, "frames": {"type": "integer"}, "words": {"type": "integer"}, "mismatches": {"type": "integer"}, "first": {"type": "object"}}
+  "type": "object", "required": ["ok"],
+  "properties": {"ok": {"type": "boolean"}, "frames": {"type": "integer"}, "words": {"type": "integer"}, "mismatches": {"type": "integer"}, "first": {"type": "object"},
+    "explained": {"type": "array", "items": {"type": "object", "required": ["against", "equal", "frames", "layers", "fault"]}}}
 }
 )"};
 

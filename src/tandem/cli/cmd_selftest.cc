@@ -20,12 +20,13 @@ std::vector<std::string> split(const std::string& s) {
 Run setup(Options& o) {
   struct Args {
     std::int64_t graphs = 100;
-    std::string engines = "ref,exec", operators = "quantised";
+    std::string engines = "ref,exec", operators = "quantised", replay;
   };
   auto a = std::make_shared<Args>();
   o.option("--graphs", a->graphs, "How many random graphs");
   o.option("--operators", a->operators, "quantised: integer networks; all: graphs of every operator (engines ref and exec)");
   o.option("--engines", a->engines, "Comma-separated: ref, exec, train, rtl");
+  o.option("--replay", a->replay, "A mismatch that was saved: the same graph, inputs and folding through the engine that it names");
   return [a](Context& c) {
     if (a->graphs < 1) throw bad_input("--graphs is {}", a->graphs).expected("at least 1");
     flow::SelftestParams p;
@@ -37,7 +38,7 @@ Run setup(Options& o) {
     if (!c.out.empty()) p.out = c.out;
     Progress progress("selftest", static_cast<std::uint64_t>(a->graphs));
     p.progress = [&](std::int64_t done, std::int64_t) { progress.update(static_cast<std::uint64_t>(done)); };
-    flow::SelftestStats s = flow::selftest(p, *c.cancel);
+    const flow::SelftestStats s = a->replay.empty() ? flow::selftest(p, *c.cancel) : flow::selftest_replay(a->replay, p, *c.cancel);
     progress.finish();
     if (c.json) {
       JsonWriter j;
@@ -48,7 +49,7 @@ Run setup(Options& o) {
       for (auto& [name, n] : s.operators) j.field(name, n);
       j.end().key("mismatches").array();
       for (auto& m : s.mismatches)
-        j.object().field("engine", m.engine).field("seed", m.seed).field("what", m.what).field("file", m.file).field("nodes", m.nodes).end();
+        j.object().field("engine", m.engine).field("seed", m.seed).field("what", m.what).field("file", m.file).field("nodes", m.nodes).field("replay", m.replay).end();
       c.print(j.end().end());
     } else {
       Table t;
@@ -57,7 +58,7 @@ Run setup(Options& o) {
         t.add({name, std::to_string(e.graphs), std::to_string(e.values), std::to_string(e.refused), std::to_string(e.mismatches)});
       c.print(t);
       c.print(fmt::format("seed {}: {} graphs, {} mismatches\n", c.seed, s.graphs, s.mismatches.size()));
-      for (auto& m : s.mismatches) c.print(fmt::format("  {}: {} (seed {}, saved as {}, {} nodes)\n", m.engine, m.what, m.seed, m.file, m.nodes));
+      for (auto& m : s.mismatches) c.print(fmt::format("  {}: {} (seed {}, {} nodes)\n", m.engine, m.what, m.seed, m.nodes) + (m.replay.empty() ? "" : "    again: " + m.replay + "\n"));
     }
     return s.ok() ? Exit::done : Exit::no;
   };
@@ -73,7 +74,8 @@ const Command cmd_selftest{
     .description = "Draws random quantised graphs and runs them through the engines: the literal evaluator (one rational per element, the "
                    "oracle), the carrier, fast execution, training in evaluation mode, and generated Verilog in Verilator. Every output must "
                    "agree to the bit. With --operators all the graphs hold any operator: they are exported and imported again, and fast float "
-                   "execution is compared node by node, to 16 units in the last place. A mismatch is cut down to the first value that differs and saved as an ONNX file (folder: --out).",
+                   "execution is compared node by node, to 16 units in the last place. A mismatch is cut down to a few nodes and saved as an ONNX file "
+                   "with its inputs (folder: --out); --replay FILE shows it again.",
     .examples = {{"tandem selftest --graphs 50"}, {"tandem selftest --operators all"}, {"tandem selftest --graphs 20 --seed 7 --json"}},
     .setup = setup,
     .own_out = true,

@@ -519,32 +519,62 @@ BuildResult build(const ir::Graph& model, const BuildParams& p, const Cancel& ca
   return r;
 }
 
-VerifyResult verify_folder(const fs::path& folder, const std::optional<Tensor>& given, std::uint64_t seed, const Cancel& cancel) {
+namespace {
+
+// A design as it lies in its folder, and what to run it on.
+struct Stored {
+  ir::Graph graph;
+  Exact exact;
+  rtl::Design design;
+  Tensor frames;
+};
+Stored read_folder(const fs::path& folder, const std::optional<Tensor>& given, std::uint64_t seed) {
   for (const char* f : {"model.onnx", "folding.json", "rtl/net.v"})
     if (!fs::exists(folder / f)) throw folder_error(folder, fmt::format("there is no {}", f));
-  const Exact e = lower(hardware_graph(ir::read_onnx(folder / "model.onnx"), ""), "net");
-  const plan::Folding f = plan::folding_from_json(e.stages, read_file(folder / "folding.json"), (folder / "folding.json").string());
-  rtl::Design d = rtl::generate(e.stages, f, "net");
+  Stored s;
+  s.graph = hardware_graph(ir::read_onnx(folder / "model.onnx"), "");
+  s.exact = lower(s.graph, "net");
+  const plan::Folding f = plan::folding_from_json(s.exact.stages, read_file(folder / "folding.json"), (folder / "folding.json").string());
+  s.design = rtl::generate(s.exact.stages, f, "net");
   // The files as they lie there, not as they would be generated.
-  for (rtl::File& file : d.files) {
+  for (rtl::File& file : s.design.files) {
     if (!fs::exists(folder / "rtl" / file.name)) throw folder_error(folder, fmt::format("there is no rtl/{}", file.name));
     file.text = read_file(folder / "rtl" / file.name);
   }
-  Tensor frames;
   if (given) {
-    frames = *given;
+    s.frames = *given;
   } else if (fs::exists(folder / "frames.npz")) {
     const Archive a = read_npz(folder / "frames.npz");
     const auto it = a.find("x");
     if (it == a.end()) throw folder_error(folder, "frames.npz has no array 'x'");
-    frames = it->second;
+    s.frames = it->second;
   } else {
-    frames = random_frames(e.program, e.stages, 64, seed);
+    s.frames = random_frames(s.exact.program, s.exact.stages, 64, seed);
   }
-  const Stimulus s = exact_frames(e, frames, nullptr, cancel);
+  return s;
+}
+
+}  // namespace
+
+VerifyResult verify_folder(const fs::path& folder, const std::optional<Tensor>& given, std::uint64_t seed, const Cancel& cancel) {
+  const Stored s = read_folder(folder, given, seed);
+  const Stimulus stimulus = exact_frames(s.exact, s.frames, nullptr, cancel);
   VerifyOptions o;
   o.seed = seed;
-  return verify({&d, 1}, {&s, 1}, o, cancel)[0];
+  return verify({&s.design, 1}, {&stimulus, 1}, o, cancel)[0];
+}
+
+std::vector<Explanation> explain_folder(const fs::path& folder, const ExplainFolderParams& p, const Cancel& cancel) {
+  const Stored s = read_folder(folder, p.frames, p.seed);
+  const Tensor frames = s.frames.rank() && s.frames.shape()[0] > p.most_frames ? s.frames.rows(0, p.most_frames) : s.frames;
+  std::vector<Explanation> r;
+  ExplainParams e;
+  e.seed = p.seed;
+  e.frames = p.most_frames;
+  if (p.verilog) r.push_back(explain(s.design, s.exact.stages, s.exact.program, frames, e, cancel));
+  if (p.expected) r.push_back(explain_values(s.graph, frames, *p.expected, cancel));
+  if (p.float32) r.push_back(explain_float(s.graph, frames, cancel));
+  return r;
 }
 
 std::string summary_text(const BuildResult& r) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tandem/base/cancel.h"
+#include "tandem/flow/explain.h"
 #include "tandem/flow/synthesis.h"
 #include "tandem/flow/verify.h"
 #include "tandem/hardware/target.h"
@@ -92,6 +93,17 @@ BuildResult build(const ir::Graph& model, const BuildParams& params, const Cance
 // Verifies the Verilog of a folder written by build() as it lies there, on its frames or on `frames`.
 VerifyResult verify_folder(const std::filesystem::path& folder, const std::optional<Tensor>& frames = {},
                            std::uint64_t seed = 0, const Cancel& cancel = Cancel::never());
+
+// The same folder, explained: its Verilog against the exact result layer by layer, the values a user expects (by names of the
+// model's values), what a float32 runtime computes. Two engines at a time, in this order.
+struct ExplainFolderParams {
+  std::optional<Tensor> frames;        // else the folder's own
+  std::optional<Archive> expected;
+  bool verilog = true, float32 = false;
+  std::int64_t most_frames = 64;       // the first ones
+  std::uint64_t seed = 0;
+};
+std::vector<Explanation> explain_folder(const std::filesystem::path& folder, const ExplainFolderParams& params, const Cancel& cancel = Cancel::never());
 
 // What to type for a float model; `model` and `data` as typed, placeholders where empty.
 std::string quantize_line(const std::string& model, const std::string& data, bool build);

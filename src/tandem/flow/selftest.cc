@@ -1,5 +1,6 @@
 #include "tandem/flow/selftest.h"
 
+#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <optional>
@@ -7,6 +8,8 @@
 #include "tandem/base/nearest.h"
 #include "tandem/exec/exec.h"
 #include "tandem/exec/float.h"
+#include "tandem/base/file.h"
+#include "tandem/flow/shrink.h"
 #include "tandem/flow/verify.h"
 #include "tandem/ir/dump.h"
 #include "tandem/ir/onnx.h"
@@ -15,6 +18,7 @@
 #include "tandem/map/queues.h"
 #include "tandem/plan/stage_graph.h"
 #include "tandem/rtl/generate.h"
+#include "tandem/tensor/npy.h"
 #include "tandem/train/learn.h"
 
 namespace tandem::flow {
@@ -40,13 +44,7 @@ std::int64_t count(const std::vector<Tensor>& t) {
   return n;
 }
 
-// The graph up to one value.
-Graph cut(const Graph& g, ValueId v) {
-  Graph c = g;
-  c.outputs = {v};
-  remove_dead(c);
-  return c;
-}
+constexpr const char *kEngineKey = "tandem.selftest.engine", *kSeedKey = "tandem.selftest.seed";
 
 class Selftest {
  public:
@@ -78,6 +76,7 @@ class Selftest {
         continue;
       }
       o.streaming = rtl || i % 4 == 3;
+      o.max_bits = i % 8 == 7 ? 16 : i % 8 == 3 ? 12 : 8;
       o.batch = rtl ? 1 : 1 + i % 2;
       o.moves = !learner_;
       if (!rtl && i % 10 == 5) o.state = true, o.joins = false;
@@ -86,6 +85,41 @@ class Selftest {
       if (p_.progress) p_.progress(i + 1, p_.graphs);
     }
     if (rtl) flush_rtl();
+    stats_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return std::move(stats_);
+  }
+
+  SelftestStats replay(const std::filesystem::path& file) {
+    auto start = std::chrono::steady_clock::now();
+    replaying_ = true;
+    Failing f{read_onnx(file), {}};
+    auto data = file;
+    const Archive a = std::filesystem::exists(data.replace_extension(".npz")) ? read_npz(data) : Archive{};
+    for (std::size_t t = 0;; ++t) {
+      std::vector<Tensor> x;
+      for (std::size_t i = 0; i < f.graph.inputs.size(); ++i)
+        if (const auto it = a.find(fmt::format("t{}_{}", t, i)); it != a.end()) x.push_back(it->second);
+      if (x.size() != f.graph.inputs.size()) break;
+      f.inputs.push_back(std::move(x));
+    }
+    std::uint64_t seed = p_.seed;
+    if (const auto it = f.graph.metadata.find(kSeedKey); it != f.graph.metadata.end()) std::from_chars(it->second.data(), it->second.data() + it->second.size(), seed);
+    for (std::size_t k = f.inputs.size(); k < 2; ++k) f.inputs.push_back(random_inputs(f.graph, seed * 8 + k));
+    ++stats_.graphs;
+    if (p_.operators == "all") {
+      any({f.graph, f.inputs[0]}, seed);
+    } else {
+      software(f, seed);
+      if (stats_.engines.count("rtl") && lowers_) {
+        try {
+          queue_.push_back(design_of(f, seed, "g0", false));
+        } catch (const Error& e) {
+          if (e.code() != Exit::no) throw;
+          ++stats_.engines["rtl"].refused;
+        }
+        flush_rtl();
+      }
+    }
     stats_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return std::move(stats_);
   }
@@ -100,16 +134,21 @@ class Selftest {
     std::vector<std::vector<Tensor>> out;
     for (const auto& x : in) {
       out.push_back(to_tensors(g, evaluate_literal(g, x, &state)));
-      fault = differ(out.back(), evaluate_carrier(p, x, &states), "carrier");
+      std::vector<Tensor> got = evaluate_carrier(p, x, &states);
+      if (p_.tamper) p_.tamper("ref", g, got);
+      fault = differ(out.back(), got, "carrier");
       if (!fault.empty()) break;
     }
     return out;
   }
 
-  std::string check_exec(const ExactProgram& p, const std::vector<std::vector<Tensor>>& in, const std::vector<std::vector<Tensor>>& want) {
+  std::string check_exec(const Graph& g, const ExactProgram& p, const std::vector<std::vector<Tensor>>& in, const std::vector<std::vector<Tensor>>& want) {
     exec::Executor e(p);
-    for (std::size_t t = 0; t < in.size(); ++t)
-      if (std::string d = differ(want[t], e.run(in[t]), "exec"); !d.empty()) return d;
+    for (std::size_t t = 0; t < in.size(); ++t) {
+      std::vector<Tensor> got = e.run(in[t]);
+      if (p_.tamper) p_.tamper("exec", g, got);
+      if (std::string d = differ(want[t], got, "exec"); !d.empty()) return d;
+    }
     return "";
   }
   std::string check_train(const Graph& g, const std::vector<std::vector<Tensor>>& in, const std::vector<std::vector<Tensor>>& want) {
@@ -119,45 +158,49 @@ class Selftest {
     return "";
   }
 
+  // What the engine's results differ in; "" where they agree or where it refuses the graph.
+  std::string fault_of(const std::string& engine, const Failing& f) {
+    const ExactProgram p = lower_exact(f.graph);
+    std::string fault;
+    const auto want = reference(prepare(f.graph), f.inputs, p, fault);
+    if (engine == "ref" || !fault.empty()) return engine == "ref" ? fault : "";
+    return engine == "exec" ? check_exec(f.graph, p, f.inputs, *want) : check_train(f.graph, f.inputs, *want);
+  }
+
   void one(const RandomGraph& r, std::uint64_t seed, const RandomGraphOptions& o) {
-    for (const Node& n : r.graph.nodes) ++stats_.operators[n.op];
-    std::vector<std::vector<Tensor>> in{r.inputs};
-    for (int t = 1; t < (o.state ? 4 : 2); ++t) in.push_back(random_inputs(r.graph, seed * 8 + static_cast<std::uint64_t>(t)));
+    Failing f{r.graph, {r.inputs}};
+    for (int t = 1; t < (o.state ? 4 : 2); ++t) f.inputs.push_back(random_inputs(r.graph, seed * 8 + static_cast<std::uint64_t>(t)));
+    software(f, seed);
+    if (stats_.engines.count("rtl") && lowers_) queue_rtl(f, seed);
+  }
+  void software(const Failing& f, std::uint64_t seed) {
+    for (const Node& n : f.graph.nodes) ++stats_.operators[n.op];
     ExactProgram p;
+    lowers_ = false;
     try {
-      p = lower_exact(r.graph);
+      p = lower_exact(f.graph);
     } catch (const Error& e) {
       if (e.code() != Exit::no) throw;
       for (auto& [name, c] : stats_.engines) ++c.refused;
       return;
     }
-    Graph g = prepare(r.graph);
+    lowers_ = true;
     std::string fault;
-    auto want = reference(g, in, p, fault);
-    note("ref", count(want->front()) * static_cast<std::int64_t>(in.size()));
-    if (!fault.empty()) return report("carrier", fault, r.graph, seed, [&](const Graph& c) {
-      std::string f;
-      ExactProgram q = lower_exact(c);
-      reference(prepare(c), in, q, f);
-      return f;
-    });
+    auto want = reference(prepare(f.graph), f.inputs, p, fault);
+    const std::int64_t values = count(want->front()) * static_cast<std::int64_t>(f.inputs.size());
+    note("ref", values);
+    if (!fault.empty()) {
+      lowers_ = false;  // the others are compared with it
+      return report("ref", fault, f, seed);
+    }
     if (stats_.engines.count("exec")) {
-      note("exec", count(want->front()) * static_cast<std::int64_t>(in.size()));
-      if (std::string d = check_exec(p, in, *want); !d.empty()) report("exec", d, r.graph, seed, [&](const Graph& c) {
-        ExactProgram q = lower_exact(c);
-        std::string f;
-        return check_exec(q, in, *reference(prepare(c), in, q, f));
-      });
+      note("exec", values);
+      if (std::string d = check_exec(f.graph, p, f.inputs, *want); !d.empty()) report("exec", d, f, seed);
     }
     if (learner_) {
-      note("train", count(want->front()) * static_cast<std::int64_t>(in.size()));
-      if (std::string d = check_train(r.graph, in, *want); !d.empty()) report("train", d, r.graph, seed, [&](const Graph& c) {
-        ExactProgram q = lower_exact(c);
-        std::string f;
-        return check_train(c, in, *reference(prepare(c), in, q, f));
-      });
+      note("train", values);
+      if (std::string d = check_train(f.graph, f.inputs, *want); !d.empty()) report("train", d, f, seed);
     }
-    if (stats_.engines.count("rtl")) queue_rtl(r, seed);
   }
 
   // ---- graphs of every operator --------------------------------------------------------------------
@@ -166,10 +209,10 @@ class Selftest {
     std::vector<Tensor> all;
     const std::vector<Tensor> want = evaluate_float(r.graph, r.inputs, &all);
     note("ref", count(want));
-    if (const std::string d = check_reference(r, want); !d.empty()) save("ref", d, r.graph, seed);
+    if (const std::string d = check_reference(r, want); !d.empty()) save("ref", d, {r.graph, {r.inputs}}, seed);
     if (!stats_.engines.count("exec")) return;
     note("exec", count(want));
-    if (const std::string d = check_float(r); !d.empty()) save("exec", d, r.graph, seed);
+    if (const std::string d = check_float(r); !d.empty()) save("exec", d, {r.graph, {r.inputs}}, seed);
   }
   static std::string check_reference(const RandomGraph& r, const std::vector<Tensor>& want) {
     verify(r.graph);
@@ -247,60 +290,77 @@ class Selftest {
     it->second.values += values;
   }
 
-  // Cuts the graph at the first value on which the engine still differs, and saves it.
-  template <class F>
-  void report(const std::string& engine, const std::string& what, const Graph& g, std::uint64_t seed, F fault_of) {
-    Graph smallest = g;
+  void report(const std::string& engine, const std::string& what, const Failing& f, std::uint64_t seed) {
+    Failing small = f;
     std::string said = what;
-    for (const Node& n : g.nodes) {
-      Graph c = cut(g, n.outputs[0]);
-      try {
-        if (std::string f = fault_of(c); !f.empty()) {
-          smallest = std::move(c);
-          said = f;
-          break;
-        }
-      } catch (const Error&) {
-      }
+    if (!replaying_) {
+      small = shrink(f, [&](std::span<const Failing> some) {
+        std::vector<bool> r;
+        for (const Failing& c : some) try {
+            r.push_back(!fault_of(engine, c).empty());
+          } catch (const Error&) {
+            r.push_back(false);
+          }
+        return r;
+      }, 16, p_.shrink_rounds);
+      said = fault_of(engine, small);
     }
-    save(engine, said, smallest, seed);
+    save(engine, said, small, seed);
   }
-  void save(const std::string& engine, const std::string& what, const Graph& g, std::uint64_t seed) {
-    ++stats_.engines[engine].mismatches;
-    auto file = p_.out / fmt::format("mismatch_{}_{}.onnx", engine, seed);
-    write_onnx(g, file);
-    stats_.mismatches.push_back({engine, what, seed, file.string(), static_cast<int>(g.nodes.size())});
+  void save(const std::string& engine, const std::string& what, const Failing& f, std::uint64_t seed) {
+    if (auto it = stats_.engines.find(engine); it != stats_.engines.end()) ++it->second.mismatches;
+    SelftestMismatch m{engine, what, seed, "", "", static_cast<int>(f.graph.nodes.size())};
+    if (!replaying_) {
+      const auto file = p_.out / fmt::format("mismatch_{}_{}.onnx", engine, seed);
+      Graph g = f.graph;
+      g.metadata[kEngineKey] = engine;
+      g.metadata[kSeedKey] = std::to_string(seed);
+      write_onnx(g, file);
+      Archive a;
+      for (std::size_t t = 0; t < f.inputs.size(); ++t)
+        for (std::size_t i = 0; i < f.inputs[t].size(); ++i) a[fmt::format("t{}_{}", t, i)] = f.inputs[t][i];
+      auto data = file;
+      write_npz(data.replace_extension(".npz"), a);
+      m.file = file.string();
+      m.replay = "tandem selftest --replay " + shell_word(m.file);
+    }
+    stats_.mismatches.push_back(std::move(m));
   }
 
   // ---- Verilog: several graphs in one Verilated model ----------------------------------------------
   struct Queued {
-    Graph graph;
+    Failing failing;
     std::uint64_t seed;
     rtl::Design design;
     Stimulus stimulus;
   };
-  void queue_rtl(const RandomGraph& r, std::uint64_t seed) {
-    EngineCount& c = stats_.engines["rtl"];
+  // Error(no) where hardware cannot do it. The frames: those given, and more where the graph came with few.
+  Queued design_of(const Failing& f, std::uint64_t seed, std::string_view prefix, bool more) {
+    ExactProgram p = lower_exact(f.graph, 64);
+    plan::StageGraph g = plan::stages_from(p, prefix);
+    Rng random(seed, "folding");
+    plan::Folding folding = random_folding(g, random);
+    if (random.chance(0.8)) map::size_queues(g, folding);
+    Queued q{f, seed, rtl::generate(g, folding, prefix), {}};
+    if (p_.tamper_rtl) p_.tamper_rtl(g, q.design);
+    for (std::uint64_t k = f.inputs.size(); more && k < kFrames; ++k) q.failing.inputs.push_back(k < 6 ? corner_inputs(f.graph, static_cast<int>(k) - 2) : random_inputs(f.graph, seed * 16 + k));
+    exec::Executor e(p);
+    for (const auto& x : q.failing.inputs) {
+      e.run(x);
+      append(q.stimulus.in, g.input, e.integers(g.input_buffer));
+      append(q.stimulus.expected, g.output, e.integers(g.output_buffer));
+    }
+    return q;
+  }
+  void queue_rtl(const Failing& f, std::uint64_t seed) {
     try {
-      ExactProgram p = lower_exact(r.graph, 64);
-      plan::StageGraph g = plan::stages_from(p, fmt::format("g{}", queue_.size()));
-      Rng random(seed, "folding");
-      plan::Folding f = random_folding(g, random);
-      if (random.chance(0.8)) map::size_queues(g, f);
-      Queued q{r.graph, seed, rtl::generate(g, f, fmt::format("g{}", queue_.size())), {}};
-      exec::Executor e(p);
-      for (std::uint64_t k = 0; k < kFrames; ++k) {
-        e.run(k ? random_inputs(r.graph, seed * 16 + k) : r.inputs);
-        append(q.stimulus.in, g.input, e.integers(g.input_buffer));
-        append(q.stimulus.expected, g.output, e.integers(g.output_buffer));
-      }
-      queue_.push_back(std::move(q));
+      queue_.push_back(design_of(f, seed, fmt::format("g{}", queue_.size()), true));
     } catch (const Error& e) {
       if (e.code() != Exit::no) throw;
-      ++c.refused;
+      ++stats_.engines["rtl"].refused;
       return;
     }
-    if (queue_.size() == 20) flush_rtl();
+    if (queue_.size() == kDesignsPerModel) flush_rtl();
   }
   static void append(std::vector<std::int64_t>& to, const plan::Values& v, const std::vector<std::int64_t>& frame) {
     std::vector<Int128> wide(frame.begin(), frame.end());
@@ -330,32 +390,63 @@ class Selftest {
     }
     return f;
   }
-  void flush_rtl() {
-    if (queue_.empty()) return;
+  std::vector<VerifyResult> simulate(const std::vector<Queued>& some) {
     std::vector<rtl::Design> designs;
     std::vector<Stimulus> stimuli;
-    for (Queued& q : queue_) {
+    for (const Queued& q : some) {
       designs.push_back(q.design);
       stimuli.push_back(q.stimulus);
     }
     VerifyOptions o;
     o.seed = p_.seed;
-    auto results = verify(designs, stimuli, o, cancel_);
+    o.designs_per_model = kDesignsPerModel;
+    return verify(designs, stimuli, o, cancel_);
+  }
+  void flush_rtl() {
+    if (queue_.empty()) return;
+    const std::vector<Queued> all = std::exchange(queue_, {});
+    const std::vector<VerifyResult> results = simulate(all);
     for (std::size_t i = 0; i < results.size(); ++i) {
       EngineCount& c = stats_.engines["rtl"];
       ++c.graphs;
       c.values += results[i].words;
-      if (!results[i].ok) save("rtl", results[i].text(), queue_[i].graph, queue_[i].seed);
+      if (!results[i].ok) report_rtl(all[i], results[i]);
     }
-    queue_.clear();
   }
-  static constexpr std::uint64_t kFrames = 6;
+  void report_rtl(const Queued& q, const VerifyResult& result) {
+    if (replaying_) return save("rtl", result.text(), q.failing, q.seed);
+    std::string said = result.text();
+    const Failing small = shrink(q.failing, [&](std::span<const Failing> some) {
+      std::vector<bool> r(some.size(), false);
+      std::vector<Queued> built;
+      std::vector<std::size_t> of;
+      for (std::size_t i = 0; i < some.size(); ++i) try {
+          built.push_back(design_of(some[i], q.seed, fmt::format("g{}", built.size()), false));
+          of.push_back(i);
+        } catch (const Error&) {  // hardware cannot do this one
+        }
+      if (built.empty()) return r;
+      const std::vector<VerifyResult> v = simulate(built);
+      for (std::size_t k = 0; k < of.size(); ++k) r[of[k]] = !v[k].ok;
+      for (std::size_t k = 0; k < of.size(); ++k)
+        if (!v[k].ok) {
+          said = v[k].text();
+          break;
+        }
+      return r;
+    }, kDesignsPerModel, p_.shrink_rounds);
+    save("rtl", said, small, q.seed);
+  }
+  static constexpr std::uint64_t kFrames = 8;
+  static constexpr std::size_t kDesignsPerModel = 20;
 
   const SelftestParams& p_;
   const Cancel& cancel_;
   SelftestStats stats_;
   train::Learner* learner_ = nullptr;
   std::vector<Queued> queue_;
+  bool lowers_ = false;    // the last graph has a reference
+  bool replaying_ = false;
 };
 
 }  // namespace
@@ -363,5 +454,15 @@ class Selftest {
 std::vector<std::string> selftest_engines() { return {"ref", "exec", "train", "rtl"}; }
 
 SelftestStats selftest(const SelftestParams& params, const Cancel& cancel) { return Selftest(params, cancel).run(); }
+
+SelftestStats selftest_replay(const std::filesystem::path& file, const SelftestParams& params, const Cancel& cancel) {
+  SelftestParams p = params;
+  const Graph g = read_onnx(file);
+  if (const auto it = g.metadata.find(kEngineKey); it != g.metadata.end()) {
+    p.engines = {"ref"};
+    if (it->second != "ref") p.engines.push_back(it->second);
+  }
+  return Selftest(p, cancel).replay(file);
+}
 
 }  // namespace tandem::flow

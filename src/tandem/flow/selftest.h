@@ -1,5 +1,5 @@
 // The self-test: random graphs through every engine, compared to the bit. The same for every user, with
-// any seed. A mismatch is cut down to the first value that differs and saved as a graph file.
+// any seed. A mismatch is shrunk (shrink.h) and saved as a graph file with its inputs.
 #pragma once
 #include <cstdint>
 #include <filesystem>
@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "tandem/base/cancel.h"
+#include "tandem/ir/graph.h"
+#include "tandem/rtl/generate.h"
 
 namespace tandem::flow {
 
@@ -22,12 +24,17 @@ struct SelftestParams {
   // import and extents as inferred, exec the float executor, node by node to 16 units in the last place of the largest number.
   std::string operators = "quantised";
   std::filesystem::path out = ".";     // folder for the graph file of a mismatch
+  int shrink_rounds = 40;              // most rounds of cutting a mismatch down (a round of engine rtl takes seconds)
+  // For the test of the self-test: changes what an engine computes (ref: the carrier), and the Verilog before it is simulated.
+  std::function<void(std::string_view engine, const ir::Graph& g, std::vector<Tensor>& outputs)> tamper;
+  std::function<void(const plan::StageGraph& g, rtl::Design& d)> tamper_rtl;
   std::function<void(std::int64_t done, std::int64_t total)> progress;
 };
 struct SelftestMismatch {
   std::string engine, what;            // "output 0 element 3: ref 0.5, exec 0.25"
   std::uint64_t seed = 0;              // of the graph
-  std::string file;                    // the saved graph
+  std::string file;                    // the saved graph; its inputs lie beside it (.npz)
+  std::string replay;                  // the command that shows it again
   int nodes = 0;                       // of the saved graph
 };
 struct EngineCount {
@@ -45,5 +52,8 @@ struct SelftestStats {
 // engine needs something that is not installed.
 std::vector<std::string> selftest_engines();
 SelftestStats selftest(const SelftestParams& params, const Cancel& cancel = Cancel::never());
+// A saved mismatch again, through the engine that it names (or those of `params`, for another model), with its inputs and folding.
+// Nothing is shrunk or saved.
+SelftestStats selftest_replay(const std::filesystem::path& file, const SelftestParams& params, const Cancel& cancel = Cancel::never());
 
 }  // namespace tandem::flow

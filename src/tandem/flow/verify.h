@@ -9,21 +9,18 @@
 
 #include "tandem/base/cancel.h"
 #include "tandem/base/metric.h"
+#include "tandem/flow/bench.h"
 #include "tandem/plan/timing.h"
-#include "tandem/rtl/generate.h"
 
 namespace tandem::flow {
 
-// Whole frames in stream order (plan::to_stream), one after the other.
-struct Stimulus {
-  std::vector<std::int64_t> in, expected;
-};
 struct VerifyOptions {
   std::uint64_t seed = 0;
   std::vector<double> stalls{0.3, 0.7};  // probability of a gap in TVALID and of a low TREADY, beside the run without
   std::int64_t stall_frames = 8;         // frames of the runs with stalls (all frames run without)
   std::int64_t designs_per_model = 20;   // a Verilated model costs some seconds whatever its size
   double seconds = 600;                  // for one model's run
+  std::int64_t patience = 100000;        // cycles without a beat after which a design counts as stuck (at least four times its slowest stage)
   std::int64_t trace_cycles = 0;         // of the first run with stalls, around the first output beat, to be recorded
 };
 struct Divergence {
@@ -39,7 +36,7 @@ struct VerifyResult {
   bool ok = false;
   std::int64_t frames = 0, words = 0, mismatches = 0;  // words: elements compared over all runs
   std::optional<Divergence> first;
-  std::string fault;             // protocol or deadlock, in words; empty when none
+  std::string fault;             // protocol (of the design or of a stream inside) or deadlock, in words; empty when none
   double interval = 0;           // cycles per frame in steady state (0 when fewer than 4 frames)
   std::int64_t latency = 0;      // cycles from the first input beat to the first output beat
   plan::Timing predicted;        // without Verilog; anything else than this in the run without stalls is a fault
@@ -56,10 +53,8 @@ struct VerifyResult {
 std::vector<VerifyResult> verify(std::span<const rtl::Design> designs, std::span<const Stimulus> stimuli,
                                  const VerifyOptions& options = {}, const Cancel& cancel = Cancel::never());
 
-// The bench's parts, also written beside a built design.
-std::string bench_verilog(std::span<const rtl::Design> designs);
-std::string bench_cpp(std::span<const rtl::Design> designs);
-// Stimulus as the bench reads it: per design the beats of each frame, packed.
-std::string bench_stimulus(std::span<const rtl::Design> designs, std::span<const Stimulus> stimuli, std::int64_t max_frames);
+// What one run adds to a result; `unstalled`: it is the one that cycles are counted in.
+void judge(const rtl::Design& d, const Stimulus& stimulus, const BenchRun& run, bool unstalled, const BenchParams& p, VerifyResult& v);
+std::int64_t patience_for(std::span<const rtl::Design> designs, std::int64_t least);
 
 }  // namespace tandem::flow

@@ -496,4 +496,16 @@ std::vector<Tensor> random_inputs(const Graph& g, std::uint64_t seed) {
   return out;
 }
 
+std::vector<Tensor> corner_inputs(const Graph& g, int which) {
+  std::vector<Tensor> out;
+  for (ValueId v : g.inputs) {
+    Shape s;
+    for (const Dim& d : *g.values[v].type.dims) s.push_back(d.n);
+    Tensor t(g.values[v].type.dtype, s);
+    for (std::int64_t i = 0; i < t.size(); ++i) t.set(i, which == 0 ? -1e6 : which == 1 ? 1e6 : which == 2 ? 0 : i % 2 ? -1e6 : 1e6);
+    out.push_back(std::move(t));
+  }
+  return out;
+}
+
 }  // namespace tandem::ir

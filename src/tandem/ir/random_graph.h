@@ -27,4 +27,7 @@ RandomGraph random_graph(const RandomGraphOptions& options, std::uint64_t seed);
 // The options but all_operators: another random sample for the same graph.
 std::vector<Tensor> random_inputs(const Graph& g, std::uint64_t seed);
 
+// Values far beyond every format: all lowest (0), all highest (1), zeros (2), in turn lowest and highest (3 and above).
+std::vector<Tensor> corner_inputs(const Graph& g, int which);
+
 }  // namespace tandem::ir

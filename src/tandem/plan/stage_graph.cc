@@ -195,6 +195,7 @@ class Builder {
   }
   void done(const ir::Step& s, Layer& l, bool straight = false) {
     if (l.out.elements > (1 << 24)) refuse(s, "more than 2^24 elements a frame");
+    l.buffer = s.out;
     at_[idx(s.out)] = {static_cast<int>(g_.layers.size()) - 1, l.out, straight};
   }
   // The layer just added, as what the next one of the same step reads.
@@ -514,6 +515,8 @@ class Builder {
           d.out.order == a.v.order && d.out.lo > INT64_MIN / 2) {
         for (std::int64_t o = 0; o < d.mh; ++o) {
           if (!tables[tables.size() == 1 ? 0 : static_cast<std::size_t>(o)].flip) continue;
+          d.negated.resize(static_cast<std::size_t>(d.mh));
+          d.negated[static_cast<std::size_t>(o)] = true;
           for (std::int64_t i = 0; i < d.mw; ++i) {
             std::int64_t& w = d.weights[static_cast<std::size_t>(o * d.mw + i)];
             w = -w;

@@ -54,6 +54,8 @@ struct Layer {
   std::string node;   // of the graph, for errors and tables
   std::vector<int> in;  // producing layers; -1 is the design's input
   Values out;
+  int buffer = -1;      // of the exact program, whose integers these are; but see `negated`
+  std::vector<bool> negated;  // per channel of the stream; empty: none
   std::optional<Window> window;
   // dense (convolutions included): mh outputs from mw inputs, `vectors` per frame; weights[mh][mw] in
   // stream order. With several groups output o reads the mw inputs of group o / (mh / groups), which stand one group

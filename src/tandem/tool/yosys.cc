@@ -178,4 +178,33 @@ CheckResult check_verilog(const WorkFolder& work, const std::vector<std::string>
   return r;
 }
 
+NeverResult prove_never(const WorkFolder& work, const std::vector<std::string>& files, const std::string& top, const std::string& signal, int steps, double seconds,
+                        bool induction, const Cancel& cancel) {
+  require_identifier(signal);
+  TANDEM_CHECK(!files.empty(), "a proof without a source file");
+  require_identifier(top);
+  std::string script;
+  for (const auto& f : files) {
+    require_safe_name(f);
+    script += "read_verilog -sv -formal " + f + "\n";
+  }
+  script += fmt::format("hierarchy -check -top {}\nproc\nflatten\nmemory_dff\nmemory_map\nopt -fast\ntee -q -o proof.txt sat -tempinduct{} -prove {} 0 -set-assumes -show-inputs -maxsteps {} -timeout {}\n", top, induction ? "" : "-baseonly", signal, steps,
+                        static_cast<int>(seconds));
+  forget(work, "proof.txt");
+  NeverResult r;
+  r.run = run_script(work, "prove.ys", script, 4 * seconds + 30, Trust::ours, cancel);
+  const std::string tool = "yosys " + find("yosys").version;
+  if (!r.run.ok() && !r.run.timed_out) throw tool_failed(tool, r.run, "the design was refused");
+  if (r.run.timed_out || !work.has("proof.txt")) return r;
+  const std::string text = work.get("proof.txt");
+  constexpr std::string_view kStep = "[base case ";
+  for (std::size_t at = text.find(kStep); at != std::string::npos; at = text.find(kStep, at + 1)) ++r.steps;
+  if (text.find("Induction step proven: SUCCESS!") != std::string::npos) r.verdict = Verdict::proven;
+  else if (text.find("model found for base case: FAIL!") != std::string::npos) r.verdict = Verdict::refuted;
+  else if (text.find("Reached maximum number of time steps") != std::string::npos) r.verdict = Verdict::bounded;
+  if (r.verdict == Verdict::refuted)
+    if (const auto at = text.rfind("  Time "); at != std::string::npos) r.trace = text.substr(at);
+  return r;
+}
+
 }  // namespace tandem::tool

@@ -76,4 +76,16 @@ struct CheckResult {
 CheckResult check_verilog(const WorkFolder& work, const std::vector<std::string>& files, const std::string& top,
                           Trust trust = Trust::ours, const Cancel& cancel = Cancel::never());
 
+// By SAT: a single-bit output is never high, whatever the inputs do from the registers' initial values on (Verilog `initial`;
+// those without are free) while the source's `assume`s hold. Without `induction`: bounded at best, in half the time.
+enum class Verdict { proven, bounded, refuted, unknown };
+struct NeverResult {
+  Verdict verdict = Verdict::unknown;  // proven: by induction, for ever; bounded: for `steps` cycles, and induction did not close; unknown: time is up
+  int steps = 0;                       // cycles that were unrolled
+  std::string trace;                   // refuted: the inputs that make it high, cycle by cycle
+  ProcessResult run;
+};
+NeverResult prove_never(const WorkFolder& work, const std::vector<std::string>& files, const std::string& top, const std::string& signal,
+                        int steps = 16, double seconds = 60, bool induction = true, const Cancel& cancel = Cancel::never());
+
 }  // namespace tandem::tool

@@ -1,0 +1,537 @@
+#include "tandem/flow/bench.h"
+
+#include <algorithm>
+#include <map>
+
+#include "tandem/base/hash.h"
+#include "tandem/tool/work.h"
+
+namespace tandem::flow {
+namespace {
+using I = std::int64_t;
+
+void put64(std::string& s, std::uint64_t v) {
+  for (int i = 0; i < 8; ++i) s += static_cast<char>(v >> (8 * i));
+}
+std::uint64_t get64(const std::string& s, std::size_t& at) {
+  std::uint64_t v = 0;
+  for (int i = 0; i < 8; ++i) v |= static_cast<std::uint64_t>(static_cast<unsigned char>(s[at++])) << (8 * i);
+  return v;
+}
+
+void pack(std::string& out, const rtl::StreamPort& p, const I* frame) {
+  std::vector<std::uint64_t> w(static_cast<std::size_t>(words_of(p)));
+  for (I b = 0; b < p.beats; ++b) {
+    std::fill(w.begin(), w.end(), 0);
+    for (I l = 0; l < p.lanes; ++l) {
+      const std::uint64_t v = static_cast<std::uint64_t>(frame[b * p.lanes + l]) & (p.bits >= 64 ? ~0ull : (1ull << p.bits) - 1);
+      const I at = l * p.bits;
+      w[static_cast<std::size_t>(at / 64)] |= v << (at % 64);
+      if (at % 64 + p.bits > 64) w[static_cast<std::size_t>(at / 64 + 1)] |= v >> (64 - at % 64);
+    }
+    for (std::uint64_t x : w) put64(out, x);
+  }
+}
+// The fixed part of the bench. It knows nothing of networks: it moves words, with gaps and stalls from a
+// generator of its own, watches the AXI4-Stream rules, and writes what came out to a file.
+constexpr std::string_view kBench = R"cpp(#include "Vtop.h"
+#include "verilated.h"
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+namespace {
+using U = std::uint64_t;
+U state;
+U random_word() { state ^= state << 13; state ^= state >> 7; state ^= state << 17; return state * 0x2545F4914F6CDD1Dull; }
+bool chance(U p32) { return (random_word() >> 32) < p32; }
+
+template <class T> void drive(T& port, const U* w) { port = static_cast<T>(w[0]); }
+template <std::size_t N> void drive(VlWide<N>& port, const U* w) {
+  for (std::size_t i = 0; i < N; ++i) port[i] = static_cast<EData>(w[i / 2] >> (32 * (i % 2)));
+}
+template <class T> void sample(const T& port, U* w) { w[0] = port; }
+template <std::size_t N> void sample(const VlWide<N>& port, U* w) {
+  for (std::size_t i = 0; i < N; i += 2) w[i / 2] = port[i] | (i + 1 < N ? static_cast<U>(port[i + 1]) << 32 : 0);
+}
+
+struct Side { U beats, words, total; };
+struct Tap {  // one stream inside: every beat and its cycle; within a window every cycle
+  U words = 1;
+  std::vector<U> beats, cycles, watched;
+};
+struct Bench {
+  Side in, out;
+  std::vector<U> stimulus, got, ends, now, held;
+  U sent = 0, received = 0, first_in = 0, first_out = 0, fault = 0;
+  bool offered = false, was_stalled = false, tvalid = false, tready = false;
+  // Now and then one side stands still until nothing moves any more: every buffer fills, or runs empty.
+  bool block_out = false, block_in = false, blocked = false;
+  U since = 0;           // the cycle of the last beat on the other side, or when it began
+  std::vector<U> trace;  // per cycle: valid and ready of both sides, low words of both sides
+  U trace_end = 0;       // the cycle after the last one in it
+  std::vector<U> monitors;  // three bits a stream inside: TVALID fell, TDATA changed, TLAST at the wrong beat
+  U monitor_cycle = ~0ull;  // of the first fault
+  std::vector<Tap> taps;
+  bool done() const { return sent == in.total && received == out.total; }
+};
+U settle = 0, trace_cycles = 0, watch_from = 0, watch_cycles = 0;
+// Around the first output: half before it, half after it.
+template <class D, class E>
+void record(Bench& b, bool s_ready, const D& s_data, bool m_valid, const E& m_data, U cycle) {
+  const bool full = b.trace.size() >= 3 * trace_cycles;
+  if (full && b.trace_end != cycle) return;
+  if (!(b.received > 0) && b.trace.size() >= 3 * (trace_cycles / 2)) b.trace.erase(b.trace.begin(), b.trace.begin() + 3);
+  else if (full) return;
+  std::vector<U> in(b.in.words), out(b.out.words);
+  sample(s_data, in.data());
+  sample(m_data, out.data());
+  b.trace.push_back(b.offered | s_ready << 1 | m_valid << 2 | b.tready << 3);
+  b.trace.push_back(in[0]);
+  b.trace.push_back(out[0]);
+  b.trace_end = cycle + 1;
+}
+// A stream inside, and what its monitors say.
+template <class D>
+void tap(Tap& t, U words, const D& data, bool valid, bool ready, bool last, U cycle) {
+  const bool watched = cycle >= watch_from && cycle - watch_from < watch_cycles;
+  t.words = words;
+  if (!watched && !(valid && ready)) return;
+  std::vector<U> now(words);
+  sample(data, now.data());
+  if (valid && ready) {
+    t.beats.insert(t.beats.end(), now.begin(), now.end());
+    t.cycles.push_back(cycle);
+  }
+  if (!watched) return;
+  t.watched.push_back(valid | ready << 1 | last << 2);
+  t.watched.insert(t.watched.end(), now.begin(), now.end());
+}
+enum Fault { valid_dropped = 1, data_changed = 2, last_wrong = 4, valid_waits = 8, too_many = 16, stuck = 32 };
+U gap = 0;
+
+template <class D, class V, class L, class R>
+void before(Bench& b, D& tdata, V& tvalid, L& tlast, R& tready, U cycle) {
+  if (gap) {
+    if ((b.block_out || b.block_in) && cycle - b.since > settle) b.block_out = b.block_in = false;
+    else if (!b.block_out && !b.block_in && ((!b.blocked && b.received >= b.out.beats) || chance((U(1) << 28) / settle))) {
+      (b.blocked && (random_word() >> 63) ? b.block_in : b.block_out) = true;
+      b.blocked = true;
+      b.since = cycle;
+    }
+  }
+  if (!b.offered && b.sent < b.in.total) b.offered = !b.block_in && (gap == 0 || !chance(gap));
+  tvalid = b.offered;
+  if (b.offered) {
+    drive(tdata, &b.stimulus[b.sent * b.in.words]);
+    tlast = (b.sent + 1) % b.in.beats == 0;
+  } else if (gap) {
+    std::vector<U> junk(b.in.words);
+    for (U& j : junk) j = random_word();
+    tlast = junk[0] & 1;
+    drive(tdata, junk.data());
+  }
+  b.tready = !b.block_out && (gap == 0 || !chance(gap));
+  tready = b.tready;
+}
+template <class R, class D, class V, class L>
+void after(Bench& b, const R& s_tready, const D& tdata, const V& tvalid, const L& tlast, U cycle) {
+  if (b.offered && s_tready) {
+    if (b.sent == 0) b.first_in = cycle;
+    ++b.sent;
+    b.offered = false;
+    if (b.block_out) b.since = cycle;
+  }
+  if (b.was_stalled && !tvalid) b.fault |= valid_dropped;
+  if (tvalid) {
+    sample(tdata, b.now.data());
+    if (b.was_stalled && b.now != b.held) b.fault |= data_changed;
+    if (b.tready) {
+      if (b.received == b.out.total) { b.fault |= too_many; return; }
+      if (b.received == 0) b.first_out = cycle;
+      if (b.block_in) b.since = cycle;
+      b.got.insert(b.got.end(), b.now.begin(), b.now.end());
+      ++b.received;
+      const bool end = b.received % b.out.beats == 0;
+      if (end != static_cast<bool>(tlast)) b.fault |= last_wrong;
+      if (end) b.ends.push_back(cycle);
+    } else {
+      b.held = b.now;
+    }
+  }
+  b.was_stalled = tvalid && !b.tready;
+}
+
+std::vector<U> read_words(const char* name) {
+  std::vector<U> w;
+  std::FILE* f = std::fopen(name, "rb");
+  if (!f) return w;
+  U x;
+  while (std::fread(&x, 8, 1, f) == 1) w.push_back(x);
+  std::fclose(f);
+  return w;
+}
+}  // namespace
+
+// arguments: stimulus, result, nonce, seed, gap in 2^-32, frames (0: all), idle cycles before giving up, cycles to record
+// around the first output, first cycle to watch, how many, cycles without a beat after which a block ends
+int main(int argc, char** argv) {
+  if (argc != 12) return 2;
+  auto number = [&](int i) { return static_cast<U>(std::strtoull(argv[i], nullptr, 10)); };
+  const U nonce = number(3), seed = number(4), max_frames = number(6), patience = number(7);
+  gap = number(5);
+  trace_cycles = number(8);
+  watch_from = number(9);
+  watch_cycles = number(10);
+  settle = number(11);
+  state = seed * 2 + 0x9E3779B97F4A7C15ull;
+  VerilatedContext context;
+  context.randReset(2);
+  context.randSeed(static_cast<int>(seed & 0x7fffffff) + 1);
+  Vtop top(&context);
+  const std::vector<U> file = read_words(argv[1]);
+  std::vector<Bench> bench(kDesigns);
+  std::size_t at = 0;
+  for (Bench& b : bench) {
+    if (file.size() < at + 5) return 3;
+    U frames = file[at];
+    b.in = {file[at + 1], file[at + 2], 0};
+    b.out = {file[at + 3], file[at + 4], 0};
+    at += 5;
+    if (file.size() < at + frames * b.in.beats * b.in.words) return 3;
+    b.stimulus.assign(file.begin() + at, file.begin() + at + frames * b.in.beats * b.in.words);
+    at += frames * b.in.beats * b.in.words;
+    if (max_frames && frames > max_frames) frames = max_frames;
+    b.in.total = frames * b.in.beats;
+    b.out.total = frames * b.out.beats;
+    b.now.resize(b.out.words);
+  }
+  U cycle = 0, idle = 0, moved = 0;
+  for (int i = 0; i < 8; ++i) {
+    top.rst_n = 0;
+    top.clk = 0; top.eval();
+    top.clk = 1; top.eval();
+  }
+  top.rst_n = 1;
+  for (;; ++cycle) {
+    top.clk = 0;
+    before_all(top, bench, cycle);
+    top.eval();
+    if (gap && cycle % 13 == 0) check_valid(top, bench);
+    if (trace_cycles) record_all(top, bench, cycle);
+    after_all(top, bench, cycle);
+    watch_all(top, bench, cycle);
+    top.clk = 1;
+    top.eval();
+    U now = 0;
+    bool done = true;
+    for (const Bench& b : bench) { now += b.sent + b.received; done = done && b.done(); }
+    // A few more cycles: nothing may follow the last frame.
+    if (done && ++idle > 64) break;
+    if (!done) {
+      idle = now == moved ? idle + 1 : 0;
+      if (idle > patience) {
+        for (Bench& b : bench) if (!b.done()) b.fault |= stuck;
+        break;
+      }
+    }
+    moved = now;
+  }
+  monitors_all(top, bench);
+  top.final();
+  std::FILE* f = std::fopen(argv[2], "wb");
+  if (!f) return 4;
+  auto put = [&](U x) { std::fwrite(&x, 8, 1, f); };
+  put(nonce);
+  put(cycle);
+  for (const Bench& b : bench) {
+    put(b.fault); put(b.first_in); put(b.first_out); put(b.ends.size()); put(b.got.size());
+    for (U x : b.ends) put(x);
+    for (U x : b.got) put(x);
+    put(b.trace_end - b.trace.size() / 3); put(b.trace.size());
+    for (U x : b.trace) put(x);
+    put(b.monitor_cycle); put(b.monitors.size());
+    for (U x : b.monitors) put(x);
+    put(b.taps.size());
+    for (const Tap& t : b.taps) {
+      for (const std::vector<U>* v : {&t.beats, &t.cycles, &t.watched}) {
+        put(v->size());
+        for (U x : *v) put(x);
+      }
+    }
+  }
+  put(~nonce);
+  return std::fclose(f) == 0 ? 0 : 4;
+}
+)cpp";
+
+// One bench watches every stream inside by a module of its own: it knows the rules and where a frame ends.
+constexpr std::string_view kMonitor = R"v(module axis_monitor #(parameter W = 1, parameter [31:0] BEATS = 1, parameter [0:0] LAST = 1'b0) (
+  input wire clk,
+  input wire rst_n,
+  input wire [W-1:0] tdata,
+  input wire tvalid,
+  input wire tready,
+  input wire tlast,
+  output reg [2:0] fault
+);
+  reg [W:0] held;
+  reg stalled;
+  reg [31:0] beat;
+  wire end_frame = beat == BEATS - 32'd1;
+  always @(posedge clk) begin
+    held <= {tlast, tdata};
+    stalled <= rst_n & tvalid & ~tready;
+    if (~rst_n) begin
+      beat <= 32'd0;
+      fault <= 3'd0;
+    end else begin
+      if (tvalid & tready) beat <= end_frame ? 32'd0 : beat + 32'd1;
+      if (stalled & ~tvalid) fault[0] <= 1'b1;
+      if (stalled & tvalid & (held != {tlast, tdata})) fault[1] <= 1'b1;
+      if (LAST & tvalid & (tlast != end_frame)) fault[2] <= 1'b1;
+    end
+  end
+endmodule
+)v";
+constexpr int kMonitorBits = 3;
+
+}  // namespace
+
+I words_of(const rtl::StreamPort& p) { return (p.width() + 63) / 64; }
+I elements_of(const rtl::StreamPort& p) { return p.lanes * p.beats; }
+
+I unpack(const rtl::StreamPort& p, const std::uint64_t* w, I lane) {
+  const I at = lane * p.bits;
+  std::uint64_t v = w[at / 64] >> (at % 64);
+  if (at % 64 + p.bits > 64) v |= w[at / 64 + 1] << (64 - at % 64);
+  if (p.bits >= 64) return static_cast<I>(v);
+  v &= (1ull << p.bits) - 1;
+  if (p.is_signed && (v >> (p.bits - 1))) v |= ~0ull << p.bits;
+  return static_cast<I>(v);
+}
+
+
+std::vector<Stream> streams_of(const rtl::Design& d) {
+  std::vector<Stream> r;
+  r.push_back({-1, 0, "in", d.in, d.stages.front().last_in, 0});
+  for (std::size_t i = 0; i < d.stages.size(); ++i) {
+    const plan::StageShape& s = d.stages[i];
+    for (int k = 0; k < s.ports_out; ++k)
+      r.push_back({static_cast<int>(i), k, fmt::format("e{:02}_{}", i, k), {s.lanes_out, s.beats_out, s.bits_out, s.signed_out}, s.last_out, -1});
+  }
+  for (Stream& x : r)
+    for (std::size_t i = 0; i < d.stages.size(); ++i)
+      for (std::size_t k = 0; k < (x.stage < 0 ? 1 : d.stages[i].in.size()); ++k)
+        if (d.stages[i].in[k] == x.stage && d.stages[i].in_port[k] == x.port) x.reader = static_cast<int>(i);
+  return r;
+}
+
+std::string describe(const rtl::Design& d, const Stream& s) {
+  const auto module = [&](int stage, const char* outside) { return stage < 0 ? std::string(outside) : d.modules[static_cast<std::size_t>(stage)]; };
+  return fmt::format("{}.{}, from {} to {}", d.top, s.wire, module(s.stage, "the input"), module(s.reader, "the output"));
+}
+
+std::string fault_text(std::uint64_t f) {
+  std::string r;
+  auto add = [&](BenchFault bit, std::string_view t) { if (f & bit) r += (r.empty() ? "" : "; ") + std::string(t); };
+  add(kOutValidDropped, "TVALID fell before TREADY");
+  add(kOutDataChanged, "TDATA changed while stalled");
+  add(kOutLastWrong, "TLAST at the wrong beat");
+  add(kValidWaits, "TVALID depends on TREADY");
+  add(kTooMany, "more beats than expected");
+  add(kStuck, "no progress: a deadlock");
+  return r;
+}
+std::string stream_fault_text(unsigned f) { return fault_text(f & (kValidDropped | kDataChanged | kLastWrong)); }
+
+// The monitors look at the nets of the generated top by their hierarchical names: the design itself stays as it is.
+std::string bench_verilog(std::span<const rtl::Design> designs, bool taps) {
+  std::string t = "`default_nettype none\n" + std::string(kMonitor) + "module top (\n  input wire clk,\n  input wire rst_n";
+  std::string body;
+  for (std::size_t i = 0; i < designs.size(); ++i) {
+    const rtl::Design& d = designs[i];
+    const std::vector<Stream> streams = streams_of(d);
+    t += fmt::format(
+        ",\n  input wire [{1}:0] d{0}_s_tdata, input wire d{0}_s_tvalid, output wire d{0}_s_tready, input wire d{0}_s_tlast,\n"
+        "  output wire [{2}:0] d{0}_m_tdata, output wire d{0}_m_tvalid, input wire d{0}_m_tready, output wire d{0}_m_tlast,\n"
+        "  output wire [{3}:0] d{0}_faults, output wire d{0}_fault",
+        i, d.in.width() - 1, d.out.width() - 1, kMonitorBits * static_cast<I>(streams.size()) - 1);
+    body += fmt::format(
+        "  {1} d{0} (.clk(clk), .rst_n(rst_n), .s_axis_tdata(d{0}_s_tdata), .s_axis_tvalid(d{0}_s_tvalid),\n"
+        "    .s_axis_tready(d{0}_s_tready), .s_axis_tlast(d{0}_s_tlast), .m_axis_tdata(d{0}_m_tdata),\n"
+        "    .m_axis_tvalid(d{0}_m_tvalid), .m_axis_tready(d{0}_m_tready), .m_axis_tlast(d{0}_m_tlast));\n"
+        "  assign d{0}_fault = |d{0}_faults;\n",
+        i, d.top);
+    for (std::size_t k = 0; k < streams.size(); ++k) {
+      const Stream& s = streams[k];
+      const I width = s.shape.lanes * s.shape.bits;
+      const std::string last = s.last ? fmt::format("d{}.{}_tlast", i, s.wire) : "1'b0";
+      body += fmt::format(
+          "  axis_monitor #(.W({2}), .BEATS(32'd{3}), .LAST(1'b{4})) d{0}_monitor{1} (.clk(clk), .rst_n(rst_n), .tdata(d{0}.{5}_tdata),\n"
+          "    .tvalid(d{0}.{5}_tvalid), .tready(d{0}.{5}_tready), .tlast({6}), .fault(d{0}_faults[{7}:{8}]));\n",
+          i, k, width, s.shape.beats, s.last ? 1 : 0, s.wire, last, kMonitorBits * k + kMonitorBits - 1, kMonitorBits * k);
+      if (!taps) continue;
+      t += fmt::format(",\n  output wire [{2}:0] d{0}_t{1}_data, output wire d{0}_t{1}_valid, output wire d{0}_t{1}_ready, output wire d{0}_t{1}_last", i, k, width - 1);
+      body += fmt::format("  assign d{0}_t{1}_data = d{0}.{2}_tdata;\n  assign d{0}_t{1}_valid = d{0}.{2}_tvalid;\n  assign d{0}_t{1}_ready = d{0}.{2}_tready;\n  assign d{0}_t{1}_last = {3};\n",
+                          i, k, s.wire, last);
+    }
+  }
+  return t + "\n);\n" + body + "endmodule\n`default_nettype wire\n";
+}
+
+std::string bench_cpp(std::span<const rtl::Design> designs, bool taps) {
+  std::string fixed(kBench);
+  std::string calls = fmt::format("constexpr std::size_t kDesigns = {};\nvoid before_all(Vtop& t, std::vector<Bench>& b, U cycle) {{\n", designs.size());
+  const auto each = [&](auto f) {
+    for (std::size_t i = 0; i < designs.size(); ++i) calls += f(i);
+  };
+  each([](std::size_t i) { return fmt::format("  before(b[{0}], t.d{0}_s_tdata, t.d{0}_s_tvalid, t.d{0}_s_tlast, t.d{0}_m_tready, cycle);\n", i); });
+  calls += "}\nvoid after_all(Vtop& t, std::vector<Bench>& b, U cycle) {\n";
+  each([](std::size_t i) { return fmt::format("  after(b[{0}], t.d{0}_s_tready, t.d{0}_m_tdata, t.d{0}_m_tvalid, t.d{0}_m_tlast, cycle);\n", i); });
+  calls += "}\nvoid record_all(Vtop& t, std::vector<Bench>& b, U cycle) {\n";
+  each([](std::size_t i) { return fmt::format("  record(b[{0}], t.d{0}_s_tready, t.d{0}_s_tdata, t.d{0}_m_tvalid, t.d{0}_m_tdata, cycle);\n", i); });
+  calls += "}\nvoid watch_all(Vtop& t, std::vector<Bench>& b, U cycle) {\n";
+  each([](std::size_t i) { return fmt::format("  if (t.d{0}_fault && b[{0}].monitor_cycle == ~0ull) b[{0}].monitor_cycle = cycle;\n", i); });
+  if (taps)
+    each([&](std::size_t i) {
+      std::string s;
+      const std::vector<Stream> streams = streams_of(designs[i]);
+      s += fmt::format("  b[{}].taps.resize({});\n", i, streams.size());
+      for (std::size_t k = 0; k < streams.size(); ++k)
+        s += fmt::format("  tap(b[{0}].taps[{1}], {2}, t.d{0}_t{1}_data, t.d{0}_t{1}_valid, t.d{0}_t{1}_ready, t.d{0}_t{1}_last, cycle);\n", i, k, words_of(streams[k].shape));
+      return s;
+    });
+  calls += "}\nvoid monitors_all(Vtop& t, std::vector<Bench>& b) {\n";
+  each([&](std::size_t i) {
+    const std::size_t bits = kMonitorBits * streams_of(designs[i]).size();
+    return fmt::format("  b[{0}].monitors.resize({1});\n  sample(t.d{0}_faults, b[{0}].monitors.data());\n", i, (bits + 63) / 64);
+  });
+  calls += "}\n// TVALID must not look at TREADY.\nvoid check_valid(Vtop& t, std::vector<Bench>& b) {\n";
+  each([](std::size_t i) { return fmt::format("  b[{0}].tvalid = t.d{0}_m_tvalid; t.d{0}_m_tready = !b[{0}].tready;\n", i); });
+  calls += "  t.eval();\n";
+  each([](std::size_t i) { return fmt::format("  if (b[{0}].tvalid != static_cast<bool>(t.d{0}_m_tvalid)) b[{0}].fault |= valid_waits;\n  t.d{0}_m_tready = b[{0}].tready;\n", i); });
+  calls += "  t.eval();\n}\n";
+  const std::string_view mark = "std::vector<U> read_words";
+  fixed.insert(fixed.find(mark), calls + "\n");
+  return fixed;
+}
+
+std::string bench_stimulus(std::span<const rtl::Design> designs, std::span<const Stimulus> stimuli, std::int64_t max_frames) {
+  std::string s;
+  for (std::size_t i = 0; i < designs.size(); ++i) {
+    const rtl::Design& d = designs[i];
+    const I n = elements_of(d.in);
+    I frames = static_cast<I>(stimuli[i].in.size()) / n;
+    TANDEM_CHECK(static_cast<I>(stimuli[i].in.size()) == frames * n && static_cast<I>(stimuli[i].expected.size()) == frames * elements_of(d.out),
+                 "stimulus of '{}': {} inputs and {} results for frames of {} and {}", d.top, stimuli[i].in.size(), stimuli[i].expected.size(), n, elements_of(d.out));
+    if (max_frames) frames = std::min(frames, max_frames);
+    for (I v : {frames, d.in.beats, words_of(d.in), d.out.beats, words_of(d.out)}) put64(s, static_cast<std::uint64_t>(v));
+    for (I f = 0; f < frames; ++f) pack(s, d.in, stimuli[i].in.data() + f * n);
+  }
+  return s;
+}
+
+Bench::Bench(std::span<const rtl::Design> designs, bool taps, double seconds, const Cancel& cancel) : designs_(designs), taps_(taps) {
+  tool::ModelOptions m;
+  m.seconds = seconds;
+  // Designs may share modules: those of one name are the same.
+  std::map<std::string, std::uint64_t> put;
+  for (const rtl::Design& d : designs)
+    for (const rtl::File& f : d.files) {
+      const auto [it, fresh] = put.try_emplace(f.name, fnv1a(f.text));
+      TANDEM_CHECK(it->second == fnv1a(f.text), "two designs of one model hold different files {}", f.name);
+      if (!fresh) continue;
+      work_.put(f.name, f.text);
+      if (f.name.ends_with(".v")) m.verilog.push_back(f.name);
+    }
+  work_.put("top.v", bench_verilog(designs, taps));
+  m.verilog.push_back("top.v");
+  work_.put("bench.cpp", bench_cpp(designs, taps));
+  m.cpp = {"bench.cpp"};
+  model_ = tool::build_model(work_, m, cancel);
+}
+
+std::vector<BenchRun> Bench::run(std::span<const Stimulus> stimuli, const BenchParams& p, const Cancel& cancel) {
+  work_.put("stimulus.bin", bench_stimulus(designs_, stimuli, 0));
+  std::int64_t settle = 64;
+  for (const rtl::Design& d : designs_)
+    for (const plan::StageShape& s : d.stages) settle = std::max(settle, 2 * stage_def(s.kind).cycles(s));
+  settle = std::min(settle, p.patience / 2);
+  const auto text_of = [](auto v) { return std::to_string(v); };
+  const tool::ProcessResult run = tool::run_model(
+      work_, model_,
+      {"stimulus.bin", "result.bin", text_of(p.nonce), text_of(p.seed), text_of(static_cast<std::uint64_t>(p.stall * 4294967296.0)), text_of(p.frames), text_of(p.patience),
+       text_of(p.trace_cycles), text_of(p.watch_from), text_of(p.watch_cycles), text_of(settle)},
+      p.seconds, tool::Trust::ours, cancel);
+  if (run.timed_out) throw Error(Exit::limit, fmt::format("the simulation took more than {} s", p.seconds)).fix("verify fewer frames");
+  if (!work_.has("result.bin")) throw Error(Exit::bug, "the simulation ended without a result: " + run.summary());
+  const std::string text = work_.get("result.bin", 8ull << 30);
+  std::filesystem::remove(work_ / "result.bin");
+  std::size_t at = 0;
+  auto next = [&] {
+    if (at + 8 > text.size()) throw Error(Exit::limit, "the simulation's result is cut short (disk full?)");
+    return get64(text, at);
+  };
+  auto list = [&](std::uint64_t n) {
+    if (n > (text.size() - at) / 8) throw Error(Exit::limit, "the simulation's result is cut short (disk full?)");
+    std::vector<std::uint64_t> v(n);
+    for (std::uint64_t& x : v) x = next();
+    return v;
+  };
+  const auto elements = [](const rtl::StreamPort& s, const std::vector<std::uint64_t>& words) {
+    const std::size_t per = static_cast<std::size_t>(words_of(s));
+    std::vector<I> e;
+    e.reserve(words.size() / per * static_cast<std::size_t>(s.lanes));
+    for (std::size_t b = 0; b + per <= words.size(); b += per)
+      for (I l = 0; l < s.lanes; ++l) e.push_back(unpack(s, &words[b], l));
+    return e;
+  };
+  if (next() != p.nonce) throw Error(Exit::bug, "the simulation's result is not of this run");
+  const std::uint64_t cycles = next();
+  std::vector<BenchRun> all;
+  for (const rtl::Design& d : designs_) {
+    BenchRun r;
+    r.cycles = static_cast<I>(cycles);
+    r.fault = next();
+    r.first_in = static_cast<I>(next());
+    r.first_out = static_cast<I>(next());
+    const std::uint64_t ends = next(), got = next();
+    for (std::uint64_t x : list(ends)) r.ends.push_back(static_cast<I>(x));
+    r.got = elements(d.out, list(got));
+    r.beats = static_cast<I>(got) / words_of(d.out);
+    r.trace_first = static_cast<I>(next());
+    r.trace = list(next());
+    r.stream_fault_cycle = static_cast<I>(next());
+    const std::vector<std::uint64_t> monitors = list(next());
+    const std::vector<Stream> streams = streams_of(d);
+    for (std::size_t k = 0; k < streams.size(); ++k) {
+      unsigned f = 0;
+      for (std::size_t b = 0; b < kMonitorBits; ++b) {
+        const std::size_t bit = k * kMonitorBits + b;
+        f |= static_cast<unsigned>(monitors.at(bit / 64) >> (bit % 64) & 1) << b;
+      }
+      r.streams.push_back(f);
+    }
+    const std::uint64_t taps = next();
+    for (std::size_t k = 0; k < taps; ++k) {
+      const rtl::StreamPort& s = streams.at(k).shape;
+      StreamRecord record;
+      record.elements = elements(s, list(next()));
+      for (std::uint64_t x : list(next())) record.cycles.push_back(static_cast<I>(x));
+      r.taps.push_back(std::move(record));
+      const std::vector<std::uint64_t> w = list(next());
+      const std::size_t per = 1 + static_cast<std::size_t>(words_of(s));
+      r.watched.emplace_back();
+      for (std::size_t c = 0; c + per <= w.size(); c += per)
+        r.watched.back().push_back({(w[c] & 1) != 0, (w[c] & 2) != 0, (w[c] & 4) != 0, {w.begin() + static_cast<std::ptrdiff_t>(c + 1), w.begin() + static_cast<std::ptrdiff_t>(c + per)}});
+    }
+    all.push_back(std::move(r));
+  }
+  if (next() != ~p.nonce) throw Error(Exit::bug, "the simulation's result has the wrong length");
+  return all;
+}
+
+}  // namespace tandem::flow

@@ -1,0 +1,308 @@
+#include "tandem/flow/mutation.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <set>
+
+#include "tandem/base/rng.h"
+#include "tandem/exec/exec.h"
+#include "tandem/ir/random_graph.h"
+#include "tandem/plan/stage_graph.h"
+#include "tandem/tool/find.h"
+#include "tandem/tool/iverilog.h"
+#include "tandem/tool/verilator.h"
+#include "tandem/tool/yosys.h"
+
+namespace tandem::flow {
+namespace {
+using I = std::int64_t;
+using plan::StageKind;
+
+struct Sample {
+  ir::ExactProgram program;
+  plan::StageGraph graph;
+  rtl::Design design;
+  Stimulus stimulus;
+};
+
+// Forms of a stage that have a generator of their own.
+std::set<std::string> forms(const Sample& s) {
+  std::set<std::string> r;
+  for (const plan::StageShape& x : s.design.stages) {
+    std::string f(stage_def(x.kind).name);
+    if (x.serial) f += " serial";
+    if (x.bipolar) f += " bipolar";
+    if (x.kind == StageKind::convert) f += x.lanes_in > x.lanes_out ? " narrower" : " wider";
+    if (x.kind == StageKind::pool) f += s.graph.layers[static_cast<std::size_t>(x.layer)].pool == ir::IntPool::sum ? " sum" : " extreme";
+    if (x.kind == StageKind::rescale && s.graph.layers[static_cast<std::size_t>(x.layer)].rescale->ties) f += " ties";
+    r.insert(f);
+  }
+  return r;
+}
+std::size_t size_of(const rtl::Design& d) {
+  std::size_t n = 0;
+  for (const std::string& f : d.names(".v"))
+    for (const rtl::File& x : d.files)
+      if (x.name == f) n += x.text.size();
+  return n;
+}
+
+// Every input lowest, every one highest, zero, in turn, and random ones.
+Tensor frame(const ir::ExactProgram& p, int k, Rng& r) {
+  const ir::Port& port = p.inputs[0];
+  const ir::Buffer& b = p.buffers[static_cast<std::size_t>(port.buffer)];
+  Tensor t(port.dtype, b.shape);
+  const double lo = b.integer ? static_cast<double>(static_cast<I>(b.lo)) : -1e6, hi = b.integer ? static_cast<double>(static_cast<I>(b.hi)) : 1e6;
+  const double spread = std::exp(3 * r.uniform() - 1);
+  for (I i = 0; i < t.size(); ++i) {
+    const double any = b.integer ? static_cast<double>(r.range(static_cast<I>(lo), static_cast<I>(hi))) : std::round(8 * spread * r.normal()) / 8;
+    t.set(i, k == 0 ? lo : k == 1 ? hi : k == 2 ? std::clamp(0.0, lo, hi) : k == 3 ? (i % 2 ? lo : hi) : k < 8 ? (r.chance(0.5) ? lo : hi) : any);
+  }
+  return t;
+}
+constexpr int kFrames = 20;
+
+Sample finish(ir::ExactProgram p, std::uint64_t seed, const std::string& prefix) {
+  Sample s;
+  s.program = std::move(p);
+  s.graph = plan::stages_from(s.program, prefix);
+  plan::Folding f = plan::smallest_folding(s.graph);
+  Rng r(seed, "folding");
+  for (std::size_t i = 0; i < s.graph.layers.size(); ++i) {
+    const plan::Layer& l = s.graph.layers[i];
+    const plan::Fold before = f.of[i];
+    const auto divisor = [&](I n) {
+      std::vector<I> d;
+      for (I k = 1; k <= std::min<I>(n, 4); ++k)
+        if (n % k == 0) d.push_back(k);
+      return r.pick(d);
+    };
+    if (l.kind == plan::LayerKind::dense) f.of[i].pe = divisor(l.mh), f.of[i].simd = divisor(l.window ? l.window->c : l.mw);
+    if (l.kind == plan::LayerKind::depthwise || l.kind == plan::LayerKind::pool) f.of[i].pe = divisor(l.mh);
+    if (l.kind == plan::LayerKind::requant) f.of[i].requantiser = l.rescale && r.chance(0.6) ? plan::Requantiser::arithmetic : plan::Requantiser::table;
+    try {
+      plan::check_folding(s.graph, f);
+    } catch (const Error&) {
+      f.of[i] = before;
+    }
+  }
+  s.design = rtl::generate(s.graph, f, prefix);
+  exec::Executor e(s.program);
+  const auto append = [](std::vector<I>& to, const plan::Values& v, const std::vector<I>& x) {
+    for (std::int32_t i : v.order) to.push_back(x[static_cast<std::size_t>(i)]);
+  };
+  for (int k = 0; k < kFrames; ++k) {
+    e.run({frame(s.program, k, r)});
+    append(s.stimulus.in, s.graph.input, e.integers(s.graph.input_buffer));
+    append(s.stimulus.expected, s.graph.output, e.integers(s.graph.output_buffer));
+  }
+  return s;
+}
+
+// A branch that a factor, an offset and a clamp take, added to the other one.
+ir::ExactProgram branches() {
+  ir::ExactProgram p;
+  const Shape s{1, 2, 3, 3};
+  const auto buffer = [&](I lo, I hi) {
+    ir::Buffer b;
+    b.name = fmt::format("v{}", p.buffers.size());
+    b.shape = s;
+    b.lo = lo, b.hi = hi;
+    p.buffers.push_back(b);
+    return static_cast<int>(p.buffers.size()) - 1;
+  };
+  const auto step = [&](ir::StepParams q, std::vector<int> in, I lo, I hi) {
+    const int out = buffer(lo, hi);
+    p.steps.push_back({std::move(q), std::move(in), out, fmt::format("node 'n{}'", p.steps.size())});
+    return out;
+  };
+  const auto per = [](std::vector<I> v) {
+    ir::Grouped<Int128> g;
+    if (v.size() > 1) g.shape = {1, static_cast<I>(v.size()), 1, 1};
+    g.v.assign(v.begin(), v.end());
+    return g;
+  };
+  const int x = buffer(-8, 7);
+  p.inputs.push_back({"x", x, DType::f32, true, {}});
+  ir::IntLinear a;
+  a.k = {per({3, -2})};
+  a.c = per({1, -5});
+  a.lo = per({-20});
+  a.hi = per({9, 12});
+  const int y = step(a, {x}, -20, 12);
+  ir::IntLinear b;
+  b.k = {per({2, 1}), per({-1, 3})};
+  b.c = per({4});
+  b.lo = per({-30});
+  const int z = step(b, {y, x}, -30, 55);
+  p.outputs.push_back({"y", z, DType::f32, true, {}});
+  return p;
+}
+
+// Whether a fault inside would be seen: values that differ from frame to frame, and not only two of them.
+bool lively(const Sample& s) {
+  const std::vector<I>& y = s.stimulus.expected;
+  const std::size_t n = static_cast<std::size_t>(s.graph.output.elements);
+  std::set<std::vector<I>> frames;
+  for (std::size_t f = 0; f < y.size(); f += n) frames.emplace(y.begin() + static_cast<std::ptrdiff_t>(f), y.begin() + static_cast<std::ptrdiff_t>(f + n));
+  const bool place = s.graph.layers.back().kind == plan::LayerKind::argmax;  // few values by nature
+  return frames.size() >= (place ? 4u : 14u) && std::set<I>(y.begin(), y.end()).size() >= (place ? 3u : 8u);
+}
+
+// Small designs that hold every form of every stage among them.
+std::vector<Sample> covering() {
+  std::vector<Sample> r;
+  std::set<std::string> have;
+  r.push_back(finish(branches(), 0, "d0"));
+  have = forms(r[0]);
+  for (std::uint64_t seed = 0; seed < 1500; ++seed) {
+    ir::RandomGraphOptions o;
+    o.streaming = true;
+    o.max_layers = 2;
+    o.max_channels = 4;
+    o.max_extent = 4;
+    o.max_bits = 5;
+    try {
+      Sample s = finish(ir::lower_exact(ir::random_graph(o, seed).graph, 64), seed, fmt::format("d{}", r.size()));
+      if (!lively(s)) continue;
+      const std::set<std::string> f = forms(s);
+      const auto fresh = std::count_if(f.begin(), f.end(), [&](const std::string& x) { return !have.contains(x); });
+      // Small ones first; whatever is still missing later may be larger.
+      if (fresh == 0 || size_of(s.design) > (seed < 700 ? 9000u : 25000u)) continue;
+      have.insert(f.begin(), f.end());
+      r.push_back(std::move(s));
+    } catch (const Error& e) {
+      if (e.code() != Exit::no) throw;
+    }
+  }
+  return r;
+}
+
+// Every form of every stage through the other tools.
+TEST(RtlStages, IcarusYosysAndVerilatorAgree) {
+  for (const Sample& s : covering()) {
+    const rtl::Design& d = s.design;
+    tool::WorkFolder w;
+    for (const rtl::File& f : d.files) {
+      EXPECT_EQ(f.text.find("lint_off"), std::string::npos) << f.name;
+      w.put(f.name, f.text);
+    }
+    const tool::LintResult lint = tool::lint_verilog(w, d.names(".v"), d.top);
+    EXPECT_TRUE(lint.clean) << fmt::format("{}", fmt::join(lint.messages, "\n"));
+    if (tool::try_find("yosys")) {
+      const tool::CheckResult c = tool::check_verilog(w, d.names(".v"), d.top);
+      EXPECT_EQ(c.problems, 0) << fmt::format("{}", fmt::join(c.messages, "\n"));
+      EXPECT_EQ(c.latches, 0);
+    }
+    if (!tool::try_find("iverilog")) continue;
+    // Four-state values: what is unknown and matters shows as x. The monitors of the bench run too.
+    w.put("top.v", bench_verilog({&d, 1}));
+    std::string beats;
+    const I n = elements_of(d.in), frames = static_cast<I>(s.stimulus.in.size()) / n, total = frames * d.in.beats;
+    const auto bits = [](const rtl::StreamPort& p, const I* beat) {
+      std::string b;
+      for (I l = p.lanes; l-- > 0;)
+        for (int k = p.bits; k-- > 0;) b += (beat[l] >> k) & 1 ? '1' : '0';
+      return b;
+    };
+    for (I b = 0; b < total; ++b) beats += bits(d.in, &s.stimulus.in[static_cast<std::size_t>(b * d.in.lanes)]) + "\n";
+    w.put("beats.txt", beats);
+    w.put("tb.v", fmt::format(R"(module tb;
+  reg clk = 0, rst_n = 0, held = 0;
+  reg [{iw}:0] data [0:{last}];
+  reg [31:0] rnd = 32'd12345;
+  integer sent = 0, got = 0, f, idle = 0;
+  wire s_ready, m_valid, m_last, fault;
+  wire [{ow}:0] m_data;
+  wire s_valid = ((rnd[3] | rnd[7]) | held) & (sent <= {last}) & rst_n;
+  wire m_ready = rnd[5];
+  top dut (.clk(clk), .rst_n(rst_n), .d0_s_tdata(data[sent > {last} ? {last} : sent]), .d0_s_tvalid(s_valid), .d0_s_tready(s_ready),
+    .d0_s_tlast(((sent + 1) % {beats}) == 0), .d0_m_tdata(m_data), .d0_m_tvalid(m_valid), .d0_m_tready(m_ready), .d0_m_tlast(m_last), .d0_fault(fault));
+  always #1 clk = ~clk;
+  always @(posedge clk) begin
+    rnd <= {{rnd[30:0], rnd[31] ^ rnd[21] ^ rnd[1] ^ rnd[0]}};
+    if (rst_n) begin
+      held <= s_valid & ~s_ready;
+      if (s_valid & s_ready) sent <= sent + 1;
+      if (m_valid & m_ready) begin $fwrite(f, "%b\n", m_data[{ob}:0]); got = got + 1; idle = 0; end
+      idle = idle + 1;
+      if (got == {total} || idle > 100000) begin $fwrite(f, "fault %b\n", fault); $fclose(f); $finish; end
+    end
+  end
+  initial begin
+    $readmemb("beats.txt", data);
+    f = $fopen("words.txt", "w");
+    repeat (4) @(posedge clk);
+    #1 rst_n = 1;
+  end
+endmodule
+)", fmt::arg("iw", d.in.width() - 1), fmt::arg("ow", d.out.width() - 1), fmt::arg("ob", d.out.lanes * d.out.bits - 1), fmt::arg("last", total - 1), fmt::arg("beats", d.in.beats), fmt::arg("total", frames * d.out.beats)));
+    std::vector<std::string> files = d.names(".v");
+    files.insert(files.end(), {"top.v", "tb.v"});
+    tool::run_icarus(w, files, "tb");
+    std::string want;
+    for (I b = 0; b < frames * d.out.beats; ++b) want += bits(d.out, &s.stimulus.expected[static_cast<std::size_t>(b * d.out.lanes)]) + "\n";
+    EXPECT_EQ(w.get("words.txt"), want + "fault 0\n") << d.top;
+  }
+}
+
+bool full() { return std::getenv("TANDEM_FULL") != nullptr; }
+
+TEST(RtlMutation, FaultsAreCaught) {
+  const std::vector<Sample> samples = covering();
+  std::vector<rtl::Design> designs;
+  std::vector<Stimulus> stimuli;
+  std::vector<plan::StageGraph> graphs;
+  std::set<std::string> kinds;
+  std::string have;
+  for (const Sample& s : samples) {
+    designs.push_back(s.design);
+    stimuli.push_back(s.stimulus);
+    graphs.push_back(s.graph);
+    for (const plan::StageShape& x : s.design.stages) kinds.insert(std::string(stage_def(x.kind).name));
+    for (const std::string& f : forms(s)) have += f + ", ";
+  }
+  for (const plan::StageDef& d : plan::all_stages()) EXPECT_TRUE(kinds.contains(std::string(d.name))) << "no design of the mutation test holds the stage '" << d.name << "'; there are " << have;
+  MutationParams p;
+  p.mutants = full() ? 200 : 60;
+  p.seed = 1;
+  p.per_model = full() ? 50 : 60;
+  p.steps = full() ? 16 : 10;
+  p.proof_seconds = full() ? 90 : 30;
+  p.induction = full();
+  const MutationStats r = run_mutants(designs, graphs, stimuli, p);
+  RecordProperty("caught", static_cast<int>(r.caught));
+  std::puts(r.text().c_str());
+  EXPECT_GE(static_cast<I>(r.mutants.size()) + r.invalid, p.mutants);
+  EXPECT_EQ(r.by_class.size(), static_cast<std::size_t>(kFaultClasses));
+  EXPECT_GE(r.caught_share(), 0.99) << r.text();
+}
+
+// What the drawing and the judging rest on.
+TEST(RtlMutation, SitesAndProofs) {
+  const Sample s = finish(branches(), 0, "net");
+  std::set<FaultClass> classes;
+  for (std::size_t i = 0; i < s.design.stages.size(); ++i)
+    for (const Mutation& m : mutations_of(s.design, static_cast<int>(i))) {
+      classes.insert(m.kind);
+      EXPECT_NE(m.line, m.changed);
+      const rtl::Design d = mutated(s.design, m, "gate");
+      EXPECT_EQ(d.files.size(), s.design.files.size());
+      EXPECT_EQ(d.files[0].text.find("module net "), std::string::npos);
+    }
+  EXPECT_EQ(classes.size(), static_cast<std::size_t>(kFaultClasses));
+  if (!tool::try_find("yosys")) GTEST_SKIP() << "yosys is not installed";
+  tool::WorkFolder w;
+  w.put("m.v", "module m(input clk, input [2:0] x, output bad); reg [2:0] a = 0, b = 0; always @(posedge clk) begin a <= x; b <= ~(~x); end assign bad = a != b; endmodule\n");
+  EXPECT_EQ(tool::prove_never(w, {"m.v"}, "m", "bad").verdict, tool::Verdict::proven);
+  w.put("m.v", "module m(input clk, input [2:0] x, output bad); reg [3:0] n = 0; always @(posedge clk) if (x == 3'd5) n <= n + 1; assign bad = n == 4'd9; endmodule\n");
+  const tool::NeverResult r = tool::prove_never(w, {"m.v"}, "m", "bad");
+  EXPECT_EQ(r.verdict, tool::Verdict::refuted);
+  EXPECT_EQ(r.steps, 10);
+  w.put("m.v", "module m(input clk, input [2:0] x, output bad); reg [7:0] n = 0; always @(posedge clk) if (x == 3'd5) n <= n == 8'd100 ? 8'd0 : n + 1; assign bad = n == 8'd150; endmodule\n");
+  EXPECT_EQ(tool::prove_never(w, {"m.v"}, "m", "bad").verdict, tool::Verdict::bounded);
+}
+
+}  // namespace
+}  // namespace tandem::flow
