@@ -146,9 +146,23 @@ std::int64_t ShiftAdd::adder_bits() const {
   return s;
 }
 
+std::int64_t ShiftAdd::double_bits() const {
+  std::int64_t s = 0;
+  for (const Node& n : nodes) {
+    if (n.b < 0) continue;
+    int end = n.bits;
+    for (auto [node, shift] : {std::pair{n.a, n.shift_a}, {n.b, n.shift_b}}) {
+      const Node& o = nodes[static_cast<std::size_t>(node)];
+      if (!o.is_signed) end = std::min(end, shift + o.bits);
+    }
+    s += std::max(0, end - std::max(n.shift_a, n.shift_b));
+  }
+  return s;
+}
+
 std::int64_t ShiftAdd::held_bits() const {
   std::int64_t s = 0;
-  for (const Node& n : nodes) s += static_cast<std::int64_t>(n.held) * n.bits;
+  for (const Node& n : nodes) s += n.held >= 3 ? (n.held + 15) / 16 * n.bits : 0;
   return s;
 }
 

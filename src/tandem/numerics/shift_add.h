@@ -34,8 +34,9 @@ struct ShiftAdd {
   int depth = 0;            // register levels of every output
 
   std::int64_t adders() const { return static_cast<std::int64_t>(nodes.size()) - inputs; }
-  std::int64_t adder_bits() const;  // full adders: bits below the shift of the second operand pass
-  std::int64_t held_bits() const;   // of registers that only wait
+  std::int64_t adder_bits() const;   // full adders: bits below the shift of the second operand pass
+  std::int64_t double_bits() const;  // of these: both operands vary (else a carry chain alone does it where carries have their own input)
+  std::int64_t held_bits() const;    // of values that wait for three levels or more: shift registers
   std::vector<Int128> run(std::span<const Int128> x) const;  // without the widths
 };
 // Full adders of a node: its bits, less those that pass unchanged.
