@@ -18,6 +18,7 @@
 #include "tandem/map/folding.h"
 #include "tandem/map/optimise.h"
 #include "tandem/map/queues.h"
+#include "tandem/map/multipliers.h"
 #include "tandem/numerics/format.h"
 #include "tandem/plan/timing.h"
 #include "tandem/tensor/npy.h"
@@ -293,9 +294,10 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
   map::Choice choice;
   std::vector<plan::StageShape> shapes;
   if (p.folding) {
-    choice.folding = plan::folding_from_json(g, *p.folding, p.folding_file);
+    map::MultiplierChoice m = map::choose_multipliers(g, plan::folding_from_json(g, *p.folding, p.folding_file), budget);
+    choice.folding = std::move(m.folding);
     choice.estimate = map::evaluate(g, choice.folding, shapes, family);
-    choice.uses_dsp = budget.dsp > 0 && choice.estimate.cost.dsp > 0 && choice.estimate.cost.dsp <= budget.dsp;
+    choice.uses_dsp = m.uses_dsp;
     choice.limit = "the folding was given";
   } else if (!p.method.empty() || !p.objective.empty()) {
     if (!p.method.empty() && p.method != "exact" && p.method != "heuristic") throw bad_input("no method '{}'", printable(p.method)).expected("exact or heuristic");

@@ -353,6 +353,14 @@ plan::Folding random_folding(const StageGraph& g, Rng r) {
     const Layer& l = g.layers[i];
     if (l.kind == LayerKind::dense) f.of[i] = {divisor(plan::most_pe(l)), divisor(plan::most_simd(l)), plan::Requantiser::automatic, r.chance(0.2)};
     if (l.kind == LayerKind::depthwise || l.kind == LayerKind::pool) f.of[i].pe = divisor(l.mh);
+    if (l.kind == LayerKind::depthwise && r.chance(0.5)) f.of[i].multipliers = plan::Multipliers::logic;
+    if (l.kind == LayerKind::dense) {
+      const double u = r.uniform();
+      plan::Fold& x = f.of[i];
+      if (u < 0.25) x.multipliers = plan::Multipliers::logic;
+      else if (u < 0.5 && l.groups == 1) x = {.pe = l.mh, .simd = x.simd, .multipliers = plan::Multipliers::constant};
+      else if (u < 0.75 && !l.bipolar && l.weight_bits > 1 && x.pe > 1) x.multipliers = plan::Multipliers::packed, x.per_dsp = static_cast<int>(r.range(2, std::min<I>(4, x.pe)));
+    }
     if (l.kind == LayerKind::requant)
       f.of[i].requantiser = l.rescale && r.chance(0.7) ? plan::Requantiser::arithmetic : r.chance(0.5) ? plan::Requantiser::table : plan::Requantiser::automatic;
   }
@@ -409,17 +417,21 @@ TEST(RtlVerify, RandomNetworksAreBitExact) {
     stimuli.push_back(c.stimulus);
   }
   // Every form of stage is among them.
-  int serial = 0, pipelined = 0, ties = 0, tables = 0, bipolar = 0;
+  int serial = 0, pipelined = 0, ties = 0, tables = 0, bipolar = 0, logic = 0, packed = 0, constant = 0;
   for (const Case& c : cases)
     for (const plan::StageShape& s : c.design.stages) {
       tables += s.kind == plan::StageKind::threshold;
       bipolar += s.kind == plan::StageKind::mvau && s.bipolar;
+      logic += s.kind == plan::StageKind::mvau_logic;
+      packed += s.kind == plan::StageKind::mvau_packed;
+      constant += s.kind == plan::StageKind::mvau_constant;
       if (s.kind != plan::StageKind::rescale) continue;
       ++(s.serial ? serial : pipelined);
       ties += c.graph.layers[static_cast<std::size_t>(s.layer)].rescale->ties;
     }
-  EXPECT_GE(std::min({serial, pipelined, ties, tables, bipolar}), 3)
-      << serial << " serial, " << pipelined << " pipelined, " << ties << " with ties, " << tables << " tables, " << bipolar << " bipolar";
+  EXPECT_GE(std::min({serial, pipelined, ties, tables, bipolar, logic, packed, constant}), 3)
+      << serial << " serial, " << pipelined << " pipelined, " << ties << " with ties, " << tables << " tables, " << bipolar << " bipolar, " << logic << " in logic, "
+      << packed << " packed, " << constant << " constant";
   const auto results = flow::verify(designs, stimuli);
   for (std::size_t i = 0; i < cases.size(); ++i) {
     const flow::VerifyResult& r = results[i];

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tandem/map/multipliers.h"
+
 namespace tandem::map {
 namespace {
 using I = std::int64_t;
@@ -14,9 +16,6 @@ using plan::StageShape;
 bool fits(const Estimate& e, const Budget& b, bool dsp) {
   return e.lut4(dsp) + b.reserved_lut4 <= b.lut4 * b.fill && e.cost.bram <= b.bram && (!dsp || e.cost.dsp <= b.dsp);
 }
-// yosys maps every multiplier of that size to a DSP or none: DSPs help only when all fit.
-bool dsp_helps(const Estimate& e, const Budget& b) { return b.dsp > 0 && e.cost.dsp > 0 && e.cost.dsp <= b.dsp; }
-
 I next_divisor(I n, I d) {
   for (++d; d <= n; ++d)
     if (n % d == 0) return d;
@@ -110,7 +109,7 @@ void save_brams(const StageGraph& g, const Budget& b, std::vector<StageShape>& s
 std::int64_t multipliers(const StageGraph& g, const plan::Folding& f) {
   I n = 0;
   for (std::size_t i = 0; i < g.layers.size(); ++i)
-    if (g.layers[i].kind == LayerKind::dense || g.layers[i].kind == LayerKind::depthwise) n += f.of[i].pe * f.of[i].simd;
+    if ((g.layers[i].kind == LayerKind::dense || g.layers[i].kind == LayerKind::depthwise) && f.of[i].multipliers != plan::Multipliers::constant) n += f.of[i].pe * f.of[i].simd;
   return n;
 }
 
@@ -159,12 +158,21 @@ Choice choose_folding(const StageGraph& g, const Budget& b, I interval) {
   c.folding = smallest_folding(g);
   c.estimate = evaluate(g, c.folding, stages, family);
   save_brams(g, b, stages, c.folding, c.estimate);
-  c.uses_dsp = dsp_helps(c.estimate, b);
+  plan::Folding f = c.folding;  // the path; what is chosen also has multipliers
+  Estimate e;
+  bool dsp = false;
+  auto settle = [&] {
+    MultiplierChoice m = choose_multipliers(g, f, b);
+    dsp = m.uses_dsp;
+    e = evaluate(g, m.folding, stages, family);
+    return std::move(m.folding);
+  };
+  c.folding = settle();
+  c.estimate = e;
+  c.uses_dsp = dsp;
   if (const std::string w = why_not(g, c.estimate, b, c.uses_dsp, stages); !w.empty())
     throw Error(Exit::no, fmt::format("the design does not fit even when fully folded: {}", w))
         .fix("fewer bits or channels in that layer, or a larger device");
-  plan::Folding f = c.folding;
-  Estimate e = c.estimate;
   while (interval <= 0 || e.interval > interval) {
     const int layer = e.slowest < 0 ? -1 : foldable(g, stages, e.slowest);
     if (layer < 0) {
@@ -182,15 +190,14 @@ Choice choose_folding(const StageGraph& g, const Budget& b, I interval) {
       c.limit = fmt::format("the next step, {} to PE {} and SIMD {}, makes {} multipliers of at most {}", l.name, to.pe, to.simd, n, b.multipliers);
       break;
     }
-    e = evaluate(g, f, stages, family);
-    const bool dsp = dsp_helps(e, b);
+    plan::Folding settled = settle();
     if (!fits(e, b, dsp)) {
       const plan::Fold n = f.of[static_cast<std::size_t>(layer)];
       c.limit = fmt::format("the next step, {} to PE {} and SIMD {}: {}", l.name, n.pe, n.simd, why_not(g, e, b, dsp, stages));
       break;
     }
     if (e.interval < c.estimate.interval) {
-      c.folding = f;
+      c.folding = std::move(settled);
       c.estimate = e;
       c.uses_dsp = dsp;
     }

@@ -31,7 +31,7 @@ struct Budget {
   plan::Family family = plan::Family::ice40;  // units of lut4, bram and dsp
   std::int64_t multipliers = 0;  // most that may work at once; 0: no limit
 };
-// PE * SIMD summed over the contractions.
+// PE * SIMD summed over the contractions; constants have none.
 std::int64_t multipliers(const plan::StageGraph& g, const plan::Folding& f);
 
 struct Choice {

@@ -7,6 +7,22 @@
 namespace tandem::plan {
 namespace {
 constexpr std::int64_t kDeepest = std::int64_t{1} << 30;
+
+std::string multipliers_text(const Fold& f) {
+  if (f.multipliers == Multipliers::automatic) return "";
+  return fmt::format(", \"multipliers\": \"{}\"{}", to_string(f.multipliers), f.multipliers == Multipliers::packed ? fmt::format(", \"per_dsp\": {}", f.per_dsp) : "");
+}
+}  // namespace
+
+std::string_view to_string(Multipliers m) {
+  switch (m) {
+    case Multipliers::automatic: return "automatic";
+    case Multipliers::plain: return "plain";
+    case Multipliers::logic: return "logic";
+    case Multipliers::packed: return "packed";
+    case Multipliers::constant: return "constant";
+  }
+  return "";
 }
 
 Folding smallest_folding(const StageGraph& g) {
@@ -21,7 +37,7 @@ void check_folding(const StageGraph& g, const Folding& f) {
   if (f.interval < 0) throw bad_input("\"interval\" is {}", f.interval).expected("cycles a frame, 1 or more");
   for (std::size_t i = 0; i < f.of.size(); ++i) {
     const Layer& l = g.layers[i];
-    const auto& [pe, simd, requantiser, logic, queues] = f.of[i];
+    const auto& [pe, simd, requantiser, logic, multipliers, per_dsp, queues] = f.of[i];
     if (requantiser == Requantiser::arithmetic && !l.rescale)
       throw bad_input("its steps have no arithmetic form").at(fmt::format("layer '{}' ({})", l.name, l.node)).expected("\"requantiser\": \"table\", or no such key");
     if (logic && l.kind != LayerKind::dense && l.kind != LayerKind::depthwise)
@@ -30,6 +46,18 @@ void check_folding(const StageGraph& g, const Folding& f) {
       throw bad_input("{} queues for the {} operands of a {} layer", queues.size(), l.in.size(), to_string(l.kind)).at(fmt::format("layer '{}' ({})", l.name, l.node)).expected("a queue for each operand of a join, or no key \"queues\"");
     for (std::int64_t q : queues)
       if (q < 1 || q > kDeepest) throw bad_input("a queue of {} beats", q).at(fmt::format("layer '{}' ({})", l.name, l.node)).expected(fmt::format("1 to {}", kDeepest));
+    const std::string where = fmt::format("layer '{}' ({})", l.name, l.node);
+    const bool dense = l.kind == LayerKind::dense;
+    if (multipliers != Multipliers::automatic && !dense && l.kind != LayerKind::depthwise)
+      throw bad_input("a {} layer has no multipliers to choose", to_string(l.kind)).at(where).expected("no key \"multipliers\"");
+    if (!dense && (multipliers == Multipliers::packed || multipliers == Multipliers::constant))
+      throw bad_input("a {} layer has no {} multipliers", to_string(l.kind), to_string(multipliers)).at(where).expected("plain or logic");
+    if (multipliers == Multipliers::packed && (l.bipolar || l.weight_bits < 2 || per_dsp < 2 || per_dsp > pe || per_dsp > 8))
+      throw bad_input("{} rows of {}-bit weights cannot share a DSP when PE is {}", per_dsp, l.weight_bits, pe).at(where).expected("\"per_dsp\" of 2 to 8, at most PE; weights of 2 bits or more");
+    if (multipliers == Multipliers::constant && l.groups > 1)
+      throw bad_input("a layer of {} groups has no constant multipliers", l.groups).at(where).expected("plain, logic or packed");
+    if (multipliers == Multipliers::constant && (pe != l.mh || logic))
+      throw bad_input("constant multipliers compute all {} outputs at once and have no memory", l.mh).at(where).expected(fmt::format("\"pe\": {} and no key \"memory\"", l.mh));
     auto need = [&](bool ok, std::string_view what, std::int64_t value, std::int64_t of, std::string_view of_what) {
       if (!ok)
         throw bad_input("{} = {} does not divide the {} {}", what, value, of, of_what).at(fmt::format("layer '{}' ({})", l.name, l.node));
@@ -50,9 +78,9 @@ std::string to_json(const StageGraph& g, const Folding& f) {
   if (f.interval > 0) r += fmt::format("  \"interval\": {},\n", f.interval);
   r += "  \"layers\": [";
   for (std::size_t i = 0; i < g.layers.size(); ++i)
-    r += fmt::format("{}\n    {{\"name\": \"{}\", \"pe\": {}, \"simd\": {}{}{}{}}}", i ? "," : "", g.layers[i].name, f.of[i].pe, f.of[i].simd,
+    r += fmt::format("{}\n    {{\"name\": \"{}\", \"pe\": {}, \"simd\": {}{}{}{}{}}}", i ? "," : "", g.layers[i].name, f.of[i].pe, f.of[i].simd,
                      f.of[i].requantiser == Requantiser::automatic ? "" : f.of[i].requantiser == Requantiser::table ? ", \"requantiser\": \"table\"" : ", \"requantiser\": \"arithmetic\"",
-                     f.of[i].logic ? ", \"memory\": \"logic\"" : "", f.of[i].queues.empty() ? "" : fmt::format(", \"queues\": [{}]", fmt::join(f.of[i].queues, ", ")));
+                     f.of[i].logic ? ", \"memory\": \"logic\"" : "", multipliers_text(f.of[i]), f.of[i].queues.empty() ? "" : fmt::format(", \"queues\": [{}]", fmt::join(f.of[i].queues, ", ")));
   return r + "\n  ]\n}\n";
 }
 
@@ -83,7 +111,7 @@ Folding folding_from_json(const StageGraph& g, std::string_view text, std::strin
       std::string known;
       for (; i < g.layers.size() && g.layers[i].name != name; ++i) known += (i ? ", " : "") + g.layers[i].name;
       if (i == g.layers.size()) throw fail(fmt::format("no layer '{}'", printable(name))).expected("one of " + known);
-      f.of[i] = {e.at("pe").get<std::int64_t>(), e.at("simd").get<std::int64_t>(), Requantiser::automatic, false, {}};
+      f.of[i] = {.pe = e.at("pe").get<std::int64_t>(), .simd = e.at("simd").get<std::int64_t>()};
       if (e.contains("requantiser")) {
         const std::string form = e.at("requantiser").get<std::string>();
         if (form == "table") f.of[i].requantiser = Requantiser::table;
@@ -96,6 +124,18 @@ Folding folding_from_json(const StageGraph& g, std::string_view text, std::strin
         f.of[i].logic = kind == "logic";
       }
       if (e.contains("queues")) f.of[i].queues = e.at("queues").get<std::vector<std::int64_t>>();
+      if (e.contains("multipliers")) {
+        const std::string form = e.at("multipliers").get<std::string>();
+        bool known_form = false;
+        for (Multipliers m : {Multipliers::automatic, Multipliers::plain, Multipliers::logic, Multipliers::packed, Multipliers::constant})
+          if (form == to_string(m)) f.of[i].multipliers = m, known_form = true;
+        if (!known_form) throw fail(fmt::format("no multipliers '{}'", printable(form))).expected("automatic, plain, logic, packed or constant");
+      }
+      if (e.contains("per_dsp")) {
+        const std::int64_t n = e.at("per_dsp").get<std::int64_t>();
+        if (n < 2 || n > 8) throw fail(fmt::format("{} rows to a DSP", n)).expected("2 to 8");
+        f.of[i].per_dsp = static_cast<int>(n);
+      }
     }
   } catch (const nlohmann::json::exception& e) {
     throw fail(fmt::format("a key is missing or has the wrong type: {}", e.what()));

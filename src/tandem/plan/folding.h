@@ -13,10 +13,17 @@ namespace tandem::plan {
 // How a requantiser computes its codes: by searching a table of steps, by factor and shift (where the steps
 // have that form), or whichever costs less.
 enum class Requantiser : std::uint8_t { automatic, table, arithmetic };
+// How a contraction multiplies. plain: `*`, left to synthesis; logic: selected multiples of the input, summed in LUTs;
+// packed: weights of several rows in one operand of a DSP; constant: every weight a shared sum of shifted inputs, PE = MH,
+// one vector a cycle once SIMD inputs a cycle have made it whole; automatic: by cost (map::choose_multipliers), until then plain.
+enum class Multipliers : std::uint8_t { automatic, plain, logic, packed, constant };
+std::string_view to_string(Multipliers m);
 struct Fold {
   std::int64_t pe = 1, simd = 1;
   Requantiser requantiser = Requantiser::automatic;
   bool logic = false;  // weights in LUTs, even where they would fill block RAMs
+  Multipliers multipliers = Multipliers::automatic;
+  int per_dsp = 2;     // packed: rows that share a DSP
   std::vector<std::int64_t> queues;  // a join: how many beats of each operand may wait for the other; empty: a frame
   bool operator==(const Fold&) const = default;
 };
@@ -39,7 +46,8 @@ Folding smallest_folding(const StageGraph& g);
 void check_folding(const StageGraph& g, const Folding& f);
 // {"format": "tandem.folding", "version": 1, "layers": [{"name": "s01_conv1", "pe": 2, "simd": 1}, ...]}; a
 // requantiser whose form is chosen by hand has "requantiser": "table" or "arithmetic"; weights kept out of block RAM are
-// "memory": "logic"; the queues of a join are "queues": [3, 66]. "interval" beside "layers", where it is not 0.
+// "memory": "logic"; "multipliers": "plain", "logic", "packed" (with "per_dsp": 2 or more) or "constant" where chosen; the
+// queues of a join are "queues": [3, 66]. "interval" beside "layers", where it is not 0.
 std::string to_json(const StageGraph& g, const Folding& f);
 // Layers by name; missing ones stay fully folded, an unknown one is an error that lists the known names.
 Folding folding_from_json(const StageGraph& g, std::string_view text, std::string_view file = "folding.json");

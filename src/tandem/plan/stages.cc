@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
+#include <list>
 #include <numeric>
 
 namespace tandem::plan {
@@ -57,6 +59,45 @@ Cost multiply_cost(const StageShape& s, C c, I depth, I multipliers, I accumulat
               a[5] * (s.logic ? static_cast<double>(depth * width) : memory_bits(c, depth, width, kRom)),
           s.logic ? 0.0 : blocks(c, depth, width, kRom), dsp_sized(s, c) ? static_cast<double>(multipliers) : 0.0,
           dsp_sized(s, c) ? a[2] * static_cast<double>(multipliers) * x * w : 0.0};
+}
+// LUTs of weights that become logic: what each bit of the word is as a function of the address, equal ones once.
+double rom_luts(const StageShape& s, C c, I depth, I width) {
+  if (depth < 3 || (!s.logic && brams(c.family, depth, width, kRom) > 0)) return 0;
+  const double luts = std::max(1.0, static_cast<double>(depth) / (c.family == Family::ice40 ? 16 : 64));
+  return luts * (depth < 40 ? std::min(static_cast<double>(width), std::ldexp(1.0, static_cast<int>(depth))) : static_cast<double>(width));
+}
+// As above with multiples of the input, once for all rows (-x and 3x), selected by pairs of weight bits and summed.
+Cost logic_cost(const StageShape& s, C c, I depth, I lanes, I multipliers, I accumulators, I tree_adders) {
+  const auto& a = k(c, s.kind);
+  const double x = s.bits_in, w = s.weight_bits, acc = s.bits_out;
+  const I width = multipliers * s.weight_bits;
+  const double terms = (s.weight_bits + 1) / 2;
+  return {a[0] * (static_cast<double>(multipliers) * terms * (x + 2) + static_cast<double>(lanes) * (s.weight_bits > 3 ? 2 : 1) * (x + 1)) + a[1] * counter(depth) +
+              a[2] * static_cast<double>(multipliers) * (terms - 1) * (x + 3) + a[3] * static_cast<double>(accumulators) * acc +
+              a[4] * static_cast<double>(tree_adders) * (x + w + 1) + a[5] * rom_luts(s, c, depth, width),
+          s.logic ? 0.0 : blocks(c, depth, width, kRom), 0, 0};
+}
+Cost mvau_logic_cost(const StageShape& s, C c) {
+  return logic_cost(s, c, (s.mw / s.simd) * (s.mh / s.pe), s.simd, s.pe * s.simd, s.pe, s.pe * (s.simd - 1));
+}
+Cost depthwise_logic_cost(const StageShape& s, C c) {
+  return logic_cost(s, c, groups(s) * taps(s), s.lanes_in, s.lanes_in, s.lanes_in, 0);
+}
+Cost packed_cost(const StageShape& s, C c) {
+  const auto& a = k(c, s.kind);
+  const I depth = (s.mw / s.simd) * (s.mh / s.pe), width = s.pe * s.simd * s.weight_bits, sharing = (s.pe + s.per_dsp - 1) / s.per_dsp;
+  // A row that is left over shares with none: its product may be too small for a DSP.
+  const bool small_rest = s.pe % s.per_dsp == 1 && !dsp_sized(s, c);
+  const double x = s.bits_in, w = s.weight_bits, dsps = static_cast<double>((sharing - small_rest) * s.simd);
+  const double wide = packed_field(c.family, s.per_dsp, s.bits_in, s.weight_bits) * (s.per_dsp - 1) + w + 1;
+  const double multiplier = a[2] * dsps * (x + 1) * wide;
+  return {a[0] * static_cast<double>((s.pe - sharing) * s.simd) * (w + 1) + a[1] * counter(depth) + multiplier + a[3] * static_cast<double>(s.pe * s.bits_out) +
+              a[4] * static_cast<double>(s.pe * (s.simd - 1)) * (x + w + 1) + a[5] * rom_luts(s, c, depth, width),
+          s.logic ? 0.0 : blocks(c, depth, width, kRom), dsps, multiplier};
+}
+Cost constant_cost(const StageShape& s, C c) {
+  const auto& a = k(c, s.kind);
+  return {a[0] + a[1] * s.sum_depth + a[2] * static_cast<double>(s.adder_bits) + a[3] * static_cast<double>(s.held_bits) + a[4] * static_cast<double>(s.double_bits), 0, 0, 0};
 }
 Cost mvau_cost(const StageShape& s, C c) {
   const I depth = (s.mw / s.simd) * (s.mh / s.pe);
@@ -202,6 +243,17 @@ const StageDef kStages[] = {
      [](const StageShape&) { return I(3); }, product_cost},
     {StageKind::total, "total", "maximum, minimum or sum over each channel of a whole frame", "S: a frame, channels fastest -> M: one value a channel",
      "PE divides the channels", beats_in, [](const StageShape& s) { return s.beats_in - groups(s) + 1; }, [](const StageShape&) { return I(2); }, total_cost},
+    {StageKind::mvau_logic, "mvau_logic", "matrix-vector unit without multipliers: pairs of weight bits select multiples of the inputs",
+     "as mvau", "as mvau", [](const StageShape& s) { return s.vectors * (s.mw / s.simd) * (s.mh / s.pe); },
+     [](const StageShape& s) { return s.mw / s.simd; }, [](const StageShape& s) { return 3 + logic_levels(s.weight_bits) + tree(s.simd); }, mvau_logic_cost},
+    {StageKind::depthwise_logic, "depthwise_logic", "depthwise without multipliers: pairs of weight bits select multiples of the inputs",
+     "as depthwise", "as depthwise", beats_in, taps, [](const StageShape& s) { return I(3) + logic_levels(s.weight_bits); }, depthwise_logic_cost},
+    {StageKind::mvau_packed, "mvau_packed", "matrix-vector unit whose multipliers compute the products of several rows side by side",
+     "as mvau", "as mvau", [](const StageShape& s) { return s.vectors * (s.mw / s.simd) * (s.mh / s.pe); },
+     [](const StageShape& s) { return s.mw / s.simd; }, [](const StageShape& s) { return 5 + tree(s.simd); }, packed_cost},
+    {StageKind::mvau_constant, "mvau_constant", "matrix-vector unit of constants: shared sums of shifted inputs, one vector a cycle",
+     "S: a vector a beat -> M: sums, MH lanes", "PE is MH; SIMD is the lanes at which vectors arrive", beats_in, one,
+     [](const StageShape& s) { return I(s.sum_depth); }, constant_cost},
 };
 
 struct Source {  // where a layer's values come out
@@ -408,6 +460,38 @@ class Expander {
     }
   }
 
+  // Whole vectors into shared sums: what a window or narrower lanes send is collected first.
+  void constant(int i, Source& s, const Layer& l, const Values& v) {
+    int bits = v.bits;
+    bool sign = v.is_signed;
+    if (l.window) {
+      window(i, s, l, v, 1);
+      bits = out_.back().bits_out;
+      sign = out_.back().signed_out;
+    }
+    if (s.lanes < l.mw) {
+      StageShape& x = push(StageKind::convert, i, s, v);
+      x.bits_in = x.bits_out = bits;
+      x.signed_in = x.signed_out = sign;
+      x.lanes_out = l.mw;
+      x.beats_in = l.vectors * (l.mw / s.lanes);
+      x.beats_out = l.vectors;
+      s = last();
+    } else {
+      skid(s, v);
+    }
+    const ShiftAdd& sums = constant_sums(l, bits, sign);
+    StageShape& m = push(StageKind::mvau_constant, i, s, v);
+    set_matrix(m, l, {.pe = l.mh, .simd = l.mw});
+    m.bits_in = bits;
+    m.signed_in = sign;
+    m.beats_in = l.vectors;
+    m.sum_depth = std::max(1, sums.depth);
+    m.adder_bits = sums.adder_bits();
+    m.double_bits = sums.double_bits();
+    m.held_bits = sums.held_bits();
+    outputs(m, l, l.mh);
+  }
   void layer(int i) {
     const Layer& l = g_.layers[static_cast<std::size_t>(i)];
     const Fold& fold = f_.of[static_cast<std::size_t>(i)];
@@ -418,6 +502,10 @@ class Expander {
       case LayerKind::dense: {
         const I nf = l.mh / l.groups / fold.pe;
         convert(s, fold.simd, v);
+        if (fold.multipliers == Multipliers::constant) {
+          constant(i, s, l, v);
+          break;
+        }
         int bits = v.bits;
         bool sign = v.is_signed;
         if (l.window) {
@@ -434,9 +522,11 @@ class Expander {
         } else {
           skid(s, v);
         }
-        StageShape& m = push(StageKind::mvau, i, s, v);
+        const bool logic = fold.multipliers == Multipliers::logic && selects_multiples(l, bits);
+        StageShape& m = push(logic ? StageKind::mvau_logic : fold.multipliers == Multipliers::packed ? StageKind::mvau_packed : StageKind::mvau, i, s, v);
         set_matrix(m, l, fold);
         m.logic = fold.logic;
+        if (m.kind == StageKind::mvau_packed) m.per_dsp = fold.per_dsp;
         m.bits_in = bits;
         m.signed_in = sign;
         m.beats_in = l.vectors * (l.mw / fold.simd) * nf * l.groups;
@@ -461,7 +551,8 @@ class Expander {
         }
         window(i, s, l, v, 1);
         const StageShape w = out_.back();
-        StageShape& m = push(l.kind == LayerKind::pool ? StageKind::pool : StageKind::depthwise, i, s, v);
+        const bool logic = fold.multipliers == Multipliers::logic && selects_multiples(l, w.bits_out);
+        StageShape& m = push(l.kind == LayerKind::pool ? StageKind::pool : logic ? StageKind::depthwise_logic : StageKind::depthwise, i, s, v);
         set_matrix(m, l, {fold.pe, 1});
         m.logic = fold.logic && l.kind == LayerKind::depthwise;
         m.bits_in = w.bits_out;
@@ -624,6 +715,39 @@ class Expander {
 }  // namespace
 
 bool two_inputs(StageKind k) { return k == StageKind::add || k == StageKind::concat || k == StageKind::product; }
+
+int products_per_dsp(Family f, int bits_in, bool signed_in, int weight_bits) {
+  const int a = f == Family::ice40 ? 16 : 27, b = f == Family::ice40 ? 16 : 18;
+  if (bits_in + (signed_in ? 0 : 1) > b || weight_bits + 1 > a) return 1;
+  return std::min(8, 1 + (a - weight_bits - 1) / (bits_in + weight_bits));
+}
+
+int packed_field(Family f, int per_dsp, int bits_in, int weight_bits) {
+  const int a = f == Family::ice40 ? 16 : 27;
+  return std::max(bits_in + weight_bits, (a - weight_bits - 1) / (per_dsp - 1));
+}
+
+bool selects_multiples(const Layer& l, int bits_in) { return !l.bipolar && l.weight_bits >= 2 && bits_in >= 2; }
+int logic_levels(int weight_bits) { return static_cast<int>(tree((weight_bits + 1) / 2)); }
+
+const ShiftAdd& constant_sums(const Layer& l, int bits_in, bool signed_in) {
+  struct Kept {
+    std::vector<std::int64_t> weights;
+    std::int64_t mh = 0;
+    int bits_in = 0, bits_out = 0;
+    bool signed_in = false;
+    ShiftAdd sums;
+  };
+  thread_local std::list<Kept> kept;  // a search asks for the same few again and again
+  for (auto k = kept.begin(); k != kept.end(); ++k)
+    if (k->mh == l.mh && k->bits_in == bits_in && k->signed_in == signed_in && k->bits_out == l.out.bits && k->weights == l.weights) {
+      kept.splice(kept.begin(), kept, k);
+      return kept.front().sums;
+    }
+  if (kept.size() == 16) kept.pop_back();
+  kept.push_front({l.weights, l.mh, bits_in, l.out.bits, signed_in, shift_add(l.weights, l.mh, l.mw, bits_in, signed_in, l.out.bits)});
+  return kept.front().sums;
+}
 
 int bits_for(std::int64_t n) { return n <= 2 ? 1 : std::bit_width(static_cast<std::uint64_t>(n - 1)); }
 

@@ -8,15 +8,17 @@
 #include <string_view>
 #include <vector>
 
+#include "tandem/numerics/shift_add.h"
 #include "tandem/plan/stage_graph.h"
 
 namespace tandem::plan {
 
 enum class StageKind : std::uint8_t {
   pad, window, replay, mvau, depthwise, pool, threshold, affine, add, fork, fifo, skid, convert, argmax, rescale,
-  reorder, select, insert, concat, product, total
+  reorder, select, insert, concat, product, total,
+  mvau_logic, depthwise_logic, mvau_packed, mvau_constant
 };
-inline constexpr int kStageKinds = 21;
+inline constexpr int kStageKinds = 25;
 bool two_inputs(StageKind k);
 
 // Every number that a stage's closed forms and its generator need. Widths are bits of one element.
@@ -49,6 +51,10 @@ struct StageShape {
   std::int64_t depth = 2;                   // fifo
   bool table = false;                       // reorder: addresses from a table, else from counters
   std::shared_ptr<const std::vector<bool>> keep;  // select, insert: the layer's, by element
+  int per_dsp = 1;                          // mvau_packed: rows that share a multiplier
+  // mvau_constant: register levels of its sums; full adders in them, those with two operands, bits of shift registers
+  int sum_depth = 1;
+  std::int64_t adder_bits = 0, double_bits = 0, held_bits = 0;
 };
 
 // What a stage uses, estimated, in the units of the family: LUTs (LUT4 of iCE40, LUT6 of xcup) and block RAMs
@@ -109,6 +115,18 @@ std::int64_t ice40_brams(std::int64_t depth, std::int64_t width, Memory kind);
 // The same by family. xcup: blocks of 18 kbit (512x36, 1024x18, 2048x9, 4096x4, 8192x2, 16384x1); memories of at most
 // 64 words or 2 kbit become LUT RAM, constants below a quarter of a block become logic.
 std::int64_t brams(Family f, std::int64_t depth, std::int64_t width, Memory kind);
+// Rows of weights that share one multiplier of the family (16 x 16 bits on iCE40, 27 x 18 on xcup, signed): their weights, one
+// field apart, make one operand, the input they share the other. 1: no two fit.
+int products_per_dsp(Family f, int bits_in, bool signed_in, int weight_bits);
+// Bits from one product to the next when n share a multiplier: weight_bits + bits_in hold a product, what is left over holds
+// sums of 2, 4, ... of them.
+int packed_field(Family f, int per_dsp, int bits_in, int weight_bits);
+// Whether Multipliers::logic means something for a layer whose inputs have so many bits: pairs of weight bits that select.
+bool selects_multiples(const Layer& l, int bits_in);
+// Register levels from a product's selected multiples to the product, mvau_logic and depthwise_logic.
+int logic_levels(int weight_bits);
+// The sums of a dense layer whose inputs have so many bits, as mvau_constant computes them (a copy of the last few is kept).
+const ShiftAdd& constant_sums(const Layer& l, int bits_in, bool signed_in);
 int bits_for(std::int64_t n);  // of a counter that holds 0..n-1; at least 1
 
 }  // namespace tandem::plan

@@ -204,6 +204,10 @@ std::optional<Twin> twin_of(const StageShape& s) {
     case StageKind::replay: return make(replay, {s.mw / s.simd, s.mw / s.simd * (s.mh / s.pe)});
     case StageKind::mvau: return pipeline_twin(static_cast<int>(3 + tree(s.simd)), s.mw / s.simd);
     case StageKind::depthwise: return pipeline_twin(3, s.mw);
+    case StageKind::mvau_logic: return pipeline_twin(static_cast<int>(3 + logic_levels(s.weight_bits) + tree(s.simd)), s.mw / s.simd);
+    case StageKind::depthwise_logic: return pipeline_twin(3 + logic_levels(s.weight_bits), s.mw);
+    case StageKind::mvau_packed: return pipeline_twin(static_cast<int>(5 + tree(s.simd)), s.mw / s.simd);
+    case StageKind::mvau_constant: return pipeline_twin(s.sum_depth, 1);
     case StageKind::pool: return pipeline_twin(1, s.mw);
     case StageKind::threshold: return s.serial ? make(serial, {s.level_bits}) : pipeline_twin(s.level_bits + 1);
     case StageKind::affine: return pipeline_twin(4);

@@ -64,7 +64,11 @@ Module Emitter::emit() {
     case StageKind::window: window(); break;
     case StageKind::replay: replay(); break;
     case StageKind::mvau:
-    case StageKind::depthwise: multiply(); break;
+    case StageKind::depthwise:
+    case StageKind::mvau_logic:
+    case StageKind::depthwise_logic:
+    case StageKind::mvau_packed: multiply(); break;
+    case StageKind::mvau_constant: constants(); break;
     case StageKind::pool: pool(); break;
     case StageKind::threshold: s_.serial ? threshold_serial() : threshold_pipeline(); break;
     case StageKind::affine:

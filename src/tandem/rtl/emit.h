@@ -104,8 +104,21 @@ class Emitter {
   void total();
 
   // emit_matrix.cc
+  struct Term {  // one number in a wire or register
+    std::string name;
+    int bits = 1;
+    bool is_signed = true;
+  };
+  // Bits [from, from + width) of a term, extended by its sign or by zeros.
+  static std::string bits_of(const Term& t, int from, int width);
   void replay();
   void multiply();
+  Term product_plain(const std::string& id, int product_bits);
+  void multiples(const std::string& lane);
+  Term product_logic(const std::string& id, const std::string& lane);
+  void packed_rows(std::vector<std::vector<Term>>& rows, int tree_levels);
+  std::vector<Term> add_pairs(const std::vector<Term>& terms, const std::string& id, int bits);
+  void constants();
 
   // emit_requant.cc
   // Steps of one channel as the search wants them: entry c holds the step into code c; flipped channels
