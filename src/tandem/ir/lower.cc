@@ -194,6 +194,7 @@ void clamp(Carrier& c, const std::optional<Rational>& l, const std::optional<Rat
 struct Val {
   int buf = -1;
   Carrier c;
+  std::optional<Rational> leak;  // the value is that many times what the carrier says where it is below 0; positive
 };
 
 class Lowering {
@@ -349,6 +350,7 @@ class Lowering {
   Val exact_val(ValueId v) {
     if (kind_[v] == Kind::exact) {
       TANDEM_CHECK(val_[v].buf >= 0, "value '{}' used before it is made", g_.values[v].name);
+      if (val_[v].leak) val_[v] = rectified(val_[v], *val_[v].leak);
       return val_[v];
     }
     TANDEM_CHECK(kind_[v] == Kind::constant, "float value '{}' used as exact", g_.values[v].name);
@@ -564,6 +566,11 @@ class Lowering {
     Val x = exact_val(n.in(0));
     if (n.op == "Relu") {
       clamp(x.c, Rational(0), std::nullopt);
+    } else if (n.op == "LeakyRelu") {
+      const Rational a = exact(static_cast<float>(n.attr_float("alpha", 0.01)));
+      if (a < 0) return rectified(x, a);
+      if (a == 0) clamp(x.c, Rational(0), std::nullopt);
+      else if (a != 1) x.leak = a;  // a quantiser takes it into its steps
     } else {
       std::optional<Rational> lo, hi;
       if (n.in(1) != kNone) lo = scalar_constant(n.in(1));
@@ -572,6 +579,16 @@ class Lowering {
       clamp(x.c, lo, hi);
     }
     return x;
+  }
+
+  // x above 0, and a * x below, as the sum of both halves.
+  Val rectified(const Val& x, const Rational& a) {
+    const Shape shape = buffer(x.buf).shape;
+    Val above{x.buf, x.c, {}}, below = above;
+    clamp(above.c, Rational(0), std::nullopt);
+    clamp(below.c, std::nullopt, Rational(0));
+    affine(below.c, GQ(a), GQ(0));
+    return add_values(std::move(above), std::move(below), false, shape);
   }
 
   Val binary(const Node& n) {
@@ -1101,14 +1118,14 @@ class Lowering {
       y.buf = emit(std::move(q), {as_float(vx)}, shape, lo, hi);
       return y;
     }
-    Val x = exact_val(vx);
+    const Val x = tables && kind_[vx] == Kind::exact && val_[vx].leak ? val_[vx] : exact_val(vx);
     r.in = x.c;
     Shape group = refine(refine(x.c.s.shape, x.c.b.shape), refine(x.c.lo ? x.c.lo->shape : Shape{}, x.c.hi ? x.c.hi->shape : Shape{}));
     group = refine(group, spec.group);
     if (custom) group = refine(group, r.custom_group);
     if (element_count(group) == 1) group = ones(shape.size());
     r.group = group;
-    if (tables) pull_back(r, buffer(x.buf).lo, buffer(x.buf).hi);
+    if (tables) pull_back(r, buffer(x.buf).lo, buffer(x.buf).hi, x.leak);
     y.buf = emit(std::move(r), {x.buf}, shape, lo, hi);
     return y;
   }
@@ -1120,7 +1137,7 @@ class Lowering {
   }
 
   // The steps of the cast, pulled back through clamp(s*N + b, lo, hi) to integers N.
-  static void pull_back(IntRequant& r, Int128 nlo, Int128 nhi) {
+  static void pull_back(IntRequant& r, Int128 nlo, Int128 nhi, const std::optional<Rational>& leak) {
     std::size_t groups = static_cast<std::size_t>(element_count(r.group));
     auto cast_of = group_index(r.cast_group, r.group);
     std::vector<std::int32_t> custom_of(groups, 0);
@@ -1137,6 +1154,7 @@ class Lowering {
       Rational a = abs(s.v[i]);
       for (std::int64_t k = 1; k < levels; ++k) {
         CastStep st = step(r, cast_of[i], custom_of[i], k);
+        if (leak && st.t < 0) st.t /= *leak;
         auto reaches = [&](const Rational& q) { return st.inclusive ? q >= st.t : q > st.t; };
         Integer T;
         if (lo && reaches(lo->v[i])) {

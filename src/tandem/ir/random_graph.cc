@@ -120,7 +120,7 @@ class Generator {
     if (r_.chance(0.25) && s[1] > 1) {
       group = s[1];
       O = group * pick(1, 2);
-    } else if (s[1] % 2 == 0 && r_.chance(0.25)) {
+    } else if (o_.streaming && s[1] % 2 == 0 && r_.chance(0.25)) {
       group = 2;
       O = group * pick(1, 3);
     }
@@ -188,6 +188,7 @@ class Generator {
   }
   ValueId activation(ValueId x) {
     if (r_.chance(0.6)) return add("Relu", {x});
+    if (o_.moves && r_.chance(0.4)) return add("LeakyRelu", {x}, {{"alpha", r_.chance(0.9) ? static_cast<double>(static_cast<float>(pick(1, 30)) / 16) : -0.25}});
     float a = static_cast<float>(pick(-4, 2)), b = a + static_cast<float>(pick(0, 6));
     return add("Clip", {x, r_.chance(0.8) ? scalar(a) : kNone, scalar(b)});
   }

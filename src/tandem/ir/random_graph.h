@@ -13,7 +13,7 @@ struct RandomGraphOptions {
   int max_bits = 8;             // of activations and weights
   bool streaming = false;       // mostly what the streaming hardware has
   bool joins = true;            // Add, Sub, Mul, Concat of two branches; streaming: and what else real topologies are made of
-  bool moves = true;            // Slice, Split, Pad, Resize, DepthToSpace, ..., which training does not have
+  bool moves = false;           // also Slice, Pad, Resize, DepthToSpace, LeakyRelu, ..., which training does not have
   bool state = false;           // a Delay somewhere
   bool float_tail = true;       // sometimes Softmax at the end
   std::int64_t batch = 1;

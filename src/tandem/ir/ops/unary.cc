@@ -52,6 +52,14 @@ auto f_mish(const Node&, DType) { return [](double x) { return x * std::tanh(sof
 auto f_swish(const Node& n, DType) { return [a = real(n, "alpha", 1)](double x) { return x * sigmoid(a * x); }; }
 auto f_round(const Node&, DType) { return [](double x) { return std::nearbyint(x); }; }  // the rounding mode is never changed: half to even
 
+void leaky_exactly(EvalArgs<Rational>& e) {
+  const Rational a = exact(static_cast<float>(e.node.attr_float("alpha", 0.01)));
+  Array<Rational> y = *e.in[0];
+  for (Rational& x : y.v)
+    if (x < 0) x *= a;
+  e.out[0] = std::move(y);
+}
+
 // A number as another type holds it: floats to integers truncate.
 void cast_eval(EvalArgs<double>& e) {
   const DType from = in_type(e), to = out_type(e);
@@ -190,8 +198,9 @@ const OpDef kOps[] = {
           .attributes = {{"detect_negative", AttrType::integer, "1", "1: minus infinity counts"}, {"detect_positive", AttrType::integer, "1", "1: plus infinity counts"}},
           .infer = infer_first_as<DType::boolean>, .eval = {map_eval<f_isinf>, nullptr}, .einsum = elementwise_einsum, .sample = sample_on<-2, 2>},
     UNARY("IsNaN", "Finds what is not a number.", "Y = 1 where X is NaN.", "ONNX IsNaN-20", f_isnan, infer_first_as<DType::boolean>, (sample_on<-2, 2>)),
-    UNARY("LeakyRelu", "Rectifier with a slope below zero.", "Y = X where X >= 0, else alpha * X.", "ONNX LeakyRelu-16", f_leaky, infer_float, (sample_on<-2, 2>),
-          alpha("0.01", "slope of the negative part")),
+    OpDef{.domain = "", .name = "LeakyRelu", .summary = "Rectifier with a slope below zero.", .doc = "Y = X where X >= 0, else alpha * X.", .source = "ONNX LeakyRelu-16",
+          .inputs = kX, .outputs = kY, .attributes = {alpha("0.01", "slope of the negative part")}, .closure = Closure::piecewise, .infer = infer_float,
+          .eval = {map_eval<f_leaky>, leaky_exactly}, .einsum = elementwise_einsum, .adjoint = adjoint_unary, .sample = sample_on<-2, 2>},
     UNARY("Log", "Natural logarithm.", "Y = ln X.", "ONNX Log-13", plain<std::log>, infer_float, (sample_on<1, 9>)),
     UNARY("Mish", "X times the tanh of its softplus.", "Y = X * tanh(ln(1 + exp X)).", "ONNX Mish-18", f_mish, infer_float, (sample_on<-2, 2>)),
     UNARY("Neg", "Opposite.", "Y = -X.", "ONNX Neg-13", f_neg, infer_first, (sample_on<-2, 2>)),
