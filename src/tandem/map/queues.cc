@@ -112,13 +112,17 @@ I inputs_for(const StageShape& s, I m) {
       return (row == s.oh - 1 ? s.h : row * s.sh + std::max(span, s.sh)) * s.w * groups;
     }
     case StageKind::replay: return ((m - 1) / (s.mw / s.simd * (s.mh / s.pe)) + 1) * (s.mw / s.simd);
-    case StageKind::mvau: return m * (s.mw / s.simd);
+    case StageKind::mvau:
+    case StageKind::mvau_logic:
+    case StageKind::mvau_packed: return m * (s.mw / s.simd);
     case StageKind::depthwise:
+    case StageKind::depthwise_logic:
     case StageKind::pool: return m * s.mw;
     case StageKind::convert: return s.lanes_out > s.lanes_in ? m * (s.lanes_out / s.lanes_in) : (m + s.lanes_in / s.lanes_out - 1) / (s.lanes_in / s.lanes_out);
     case StageKind::threshold:
     case StageKind::rescale:
     case StageKind::affine:
+    case StageKind::mvau_constant:
     case StageKind::fork:
     case StageKind::fifo:
     case StageKind::skid: return m;
