@@ -303,6 +303,13 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
     if (!p.method.empty() && p.method != "exact" && p.method != "heuristic") throw bad_input("no method '{}'", printable(p.method)).expected("exact or heuristic");
     choice = map::optimise_folding(g, budget, {.objective = map::objective_of(p.objective.empty() ? "throughput" : p.objective),
                                                .method = p.method == "exact" ? map::Method::exact : map::Method::heuristic, .interval = interval});
+    // The tables know plain multipliers; another form where it costs less and no cycle.
+    const map::MultiplierChoice m = map::choose_multipliers(g, choice.folding, budget);
+    if (const map::Estimate e = map::evaluate(g, m.folding, shapes, family); e.interval <= choice.estimate.interval && map::why_not(g, e, budget, m.uses_dsp, shapes).empty()) {
+      choice.folding = m.folding;
+      choice.estimate = e;
+      choice.uses_dsp = m.uses_dsp;
+    }
   } else {
     choice = map::choose_folding(g, budget, interval);
   }

@@ -12,7 +12,8 @@
 // where no weights do, the same with up to 64 ways kept for each state.
 // Latency is no sum over layers: what is made least is the sum of each layer's cycles times the share of its result that
 // the next one needs before it can begin; figures printed afterwards are those of the twins.
-// Queues of joins are priced as the folding in hand has them (a frame) and sized afterwards (map/queues.h).
+// Multipliers are plain in the tables; other forms come afterwards (map/multipliers.h). Queues of joins are priced at a
+// frame and sized afterwards (map/queues.h).
 #pragma once
 #include "tandem/map/folding.h"
 

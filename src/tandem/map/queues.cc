@@ -68,26 +68,30 @@ std::vector<int> dominators(std::span<const StageShape> s) {
   return by;
 }
 
-// The part of a design between a fork and the join it dominates, as a design of its own.
+// The part of a design from a fork to a stage it dominates, as a design of its own; of its joins those behind `join` have
+// queues without a limit.
 struct Block {
   std::vector<StageShape> stages;
-  std::array<std::size_t, 2> queue{};  // of the join, places in `stages`
+  std::array<std::size_t, 2> queue{};  // of `join`, places in `stages`
 };
-Block block_of(std::span<const StageShape> s, std::size_t join, int from) {
+Block block_of(std::span<const StageShape> s, std::size_t join, int from, std::size_t end) {
   std::vector<bool> in(s.size());
-  in[join] = true;
-  for (std::size_t i = join; i > idx(from); --i)
+  in[end] = true;
+  for (std::size_t i = end; i > idx(from); --i)
     if (in[i])
       for (int k : s[i].in)
         if (k >= 0) in[idx(k)] = true;
   Block b;
   std::vector<int> now(s.size(), -1);
-  for (std::size_t i = idx(from); i <= join; ++i) {
+  for (std::size_t i = idx(from); i <= end; ++i) {
     if (!in[i]) continue;
     now[i] = static_cast<int>(b.stages.size());
     b.stages.push_back(s[i]);
     for (int& k : b.stages.back().in) k = k >= from && i > idx(from) ? now[idx(k)] : -1;
     b.stages.back().layer = -1;
+    if (i <= join || !is_join(s[i])) continue;
+    for (int k : b.stages.back().in)
+      if (b.stages[idx(k)].kind == StageKind::fifo) b.stages[idx(k)].depth = kUnlimited;
   }
   for (std::size_t k = 0; k < 2; ++k) b.queue[k] = idx(now[idx(s[join].in[k])]);
   return b;
@@ -108,13 +112,17 @@ I inputs_for(const StageShape& s, I m) {
       return (row == s.oh - 1 ? s.h : row * s.sh + std::max(span, s.sh)) * s.w * groups;
     }
     case StageKind::replay: return ((m - 1) / (s.mw / s.simd * (s.mh / s.pe)) + 1) * (s.mw / s.simd);
-    case StageKind::mvau: return m * (s.mw / s.simd);
+    case StageKind::mvau:
+    case StageKind::mvau_logic:
+    case StageKind::mvau_packed: return m * (s.mw / s.simd);
     case StageKind::depthwise:
+    case StageKind::depthwise_logic:
     case StageKind::pool: return m * s.mw;
     case StageKind::convert: return s.lanes_out > s.lanes_in ? m * (s.lanes_out / s.lanes_in) : (m + s.lanes_in / s.lanes_out - 1) / (s.lanes_in / s.lanes_out);
     case StageKind::threshold:
     case StageKind::rescale:
     case StageKind::affine:
+    case StageKind::mvau_constant:
     case StageKind::fork:
     case StageKind::fifo:
     case StageKind::skid: return m;
@@ -137,7 +145,13 @@ class Sizer {
     std::vector<I> depth;
     for (std::size_t q = 0; q < queues.size(); q += 2) {
       const std::size_t join = reader(queues[q]);
-      const auto found = search(block_of(s_, join, by[join]), bound[q], bound[q + 1], target);
+      auto found = search(block_of(s_, join, by[join], join), {bound[q], bound[q + 1]}, target);
+      // Again with its neighbours: from the fork before (or the input) to the join behind.
+      int from = by[idx(by[join])];
+      while (from >= 0 && s_[idx(from)].kind != StageKind::fork) from = by[idx(from)];
+      std::size_t end = q + 2 < queues.size() ? reader(queues[q + 2]) : join;
+      if (by[end] < static_cast<int>(join)) end = join;
+      if (found) found = search(block_of(s_, join, std::max(0, from), end), *found, target);
       if (!found) return false;
       for (std::size_t k = 0; k < 2; ++k) {
         s_[idx(s_[join].in[k])].depth = (*found)[k];
@@ -230,16 +244,18 @@ class Sizer {
   }
 
   // Nothing where the block cannot be stepped.
-  std::optional<std::array<I, 2>> search(Block b, I first, I second, Rate target) {
-    const std::vector<I> key = key_of(b.stages);
+  std::optional<std::array<I, 2>> search(Block b, const std::array<I, 2>& bound, Rate target) {
+    std::vector<I> key = key_of(b.stages);
+    key.insert(key.end(), {static_cast<I>(b.queue[0]), bound[0], bound[1]});
     if (const auto it = searched_.find(key); it != searched_.end()) return it->second;
     ++stats_.blocks;
     auto depth = [&](std::size_t k) -> I& { return b.stages[b.queue[k]].depth; };
+    for (std::size_t k = 0; k < 2; ++k) depth(k) = bound[k];
+    if (const Rate r = rate_of(b.stages); r.known && !r.slower(target)) return searched_[key] = bound;
     depth(0) = depth(1) = kUnlimited;
     const Rate free = rate_of(b.stages);
     if (!free.known || free.frames == 0) return std::nullopt;
     if (free.slower(target)) target = free;
-    const std::array<I, 2> bound{first, second};
     for (std::size_t k = 0; k < 2; ++k)
       depth(k) = least(bound[k], [&](I d) {
         depth(k) = d;

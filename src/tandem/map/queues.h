@@ -1,15 +1,17 @@
 // How deep the queues in front of joins must be: no deeper than that, and no cycle is lost.
 //
-// A join (add, product) takes one beat of each operand at once, a concat runs of each in turn. Where its operands come from one fork, the shorter branch must be
-// able to hold what the fork sends while the longer one makes its first beat, or the fork stands still: for ever, or for
-// part of every frame.
+// A join (add, product) takes one beat of each operand at once, a concat runs of each in turn. Where its operands come from
+// one fork, the shorter branch must be able to hold what the fork sends while the longer one makes its first beat, or the
+// fork stands still: for ever, or for part of every frame.
 //
-// Closed form: against standing still for ever, the shorter branch must hold as many beats of the fork as the longer
-// one takes in before it gives one, the `needs` of its stages multiplied up (queue_bounds: for a shorter branch that is nothing but its queue). That is a lower bound. What
-// full speed needs beyond it depends on when the rows of the longer branch come (padding, strides, windows sent more
-// than once, a slower stage behind the join): no closed form, so it is found with the stages' twins (plan/timing):
-// 1. between a join and the fork that dominates it, with an eager source and an eager sink: the least depths at which
-//    this part alone keeps the frame interval of the slowest stage. A real source or sink is never more eager, so none can be less;
+// Closed form: against standing still for ever, a shorter branch that is nothing but its queue must hold as many beats of
+// the fork as the longer one takes in before it gives one, the `needs` of its stages multiplied up (queue_bounds). That is a
+// lower bound. What full speed needs beyond it depends on when the rows of the longer branch come (padding, strides,
+// windows sent more than once, a slower stage behind the join): no closed form, so it is found with the stages' twins
+// (plan/timing):
+// 1. between a join and the fork that dominates it, then with the block before and the block behind as well, with an eager
+//    source and an eager sink: the least depths at which this part alone keeps the frame interval of the slowest stage. A real
+//    source or sink is never more eager, so none can be less;
 // 2. all of them in the whole design. As a rule it runs at full rate, and then each depth is minimal;
 // 3. else the first queue (in stream order) that costs a cycle while all behind it are unlimited grows as far as needed.
 // Several joins: minimal coordinate by coordinate in stream order, operand 0 before operand 1; one beat less in any one
