@@ -81,8 +81,9 @@ TEST(MapMultipliers, SparseUnfoldedLayersBecomeConstants) {
   EXPECT_EQ(choose_multipliers(g, f, b).folding.of[0].multipliers, Multipliers::constant);
   f.of[0].multipliers = Multipliers::logic;  // by hand: kept
   EXPECT_EQ(choose_multipliers(g, f, b).folding.of[0].multipliers, Multipliers::logic);
-  f.of[0] = {.pe = 1, .simd = 1};  // a vector in 128 cycles: one multiplier is less than all the sums
-  EXPECT_NE(choose_multipliers(g, f, b).folding.of[0].multipliers, Multipliers::constant);
+  // Without zeros and a vector in 1024 cycles, one multiplier is less than all the sums.
+  const plan::StageGraph full = dense({32, 32}, 4, 7, 0, 1);
+  EXPECT_NE(choose_multipliers(full, plan::smallest_folding(full), b).folding.of[0].multipliers, Multipliers::constant);
 }
 
 }  // namespace

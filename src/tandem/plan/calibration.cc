@@ -12,7 +12,7 @@ namespace tandem::plan {
 // sums of 6 to 24 bits and 3 to 10 bits of code: pipelined 14 % 52 %, with one constant factor 41 % (its ones
 // decide), serial 13 % 32 %.
 // Forms of the matrix unit: 40 random layers each (up to 24 x 24, 2 to 8 bits, at most 32 products a cycle), median and largest
-// error: mvau_logic 20 % 66 %, mvau_packed with DSPs 12 % 75 %, mvau_constant 4 % 26 %; depthwise_logic takes the row of mvau_logic.
+// error: mvau_logic 20 % 66 %, mvau_packed with DSPs 11 % 120 %, mvau_constant 4 % 26 %; depthwise_logic takes the row of mvau_logic.
 const Calibration& ice40_calibration() {
   static const Calibration c{
       Family::ice40, "LUT4", "4 kbit blocks", "SB_MAC16", "closed forms fitted to 479 stages, yosys 0.23 synth_ice40", 11,
@@ -51,7 +51,7 @@ const Calibration& ice40_calibration() {
 // 12 % 46 %, replay 10 % 45 %, mvau 43 % 207 %, depthwise 37 % 94 %, pool 11 % 53 %, threshold 45 % 102 %, add 8 % 20 %, fork 0 %,
 // fifo 13 % 40 %, skid 0 % 8 %, convert 28 % 125 %, argmax 9 % 18 %, rescale 21 % 115 % (116 stages). So LUTs of multipliers
 // and thresholds are orders of magnitude, not figures.
-// Forms of the matrix unit as for iCE40: mvau_logic 15 % 48 %, mvau_packed with DSPs 15 % 100 %, mvau_constant 3 % 13 %.
+// Forms of the matrix unit as for iCE40: mvau_logic 14 % 48 %, mvau_packed with DSPs 15 % 100 %, mvau_constant 3 % 13 %.
 const Calibration& xcup_calibration() {
   static const Calibration c{
       Family::xcup, "LUT6", "18 kbit blocks", "DSP48E2", "closed forms fitted to 588 stages, yosys 0.23 synth_xilinx; affine not fitted", 9,

@@ -87,7 +87,7 @@ Cost packed_cost(const StageShape& s, C c) {
   const auto& a = k(c, s.kind);
   const I depth = (s.mw / s.simd) * (s.mh / s.pe), width = s.pe * s.simd * s.weight_bits, sharing = (s.pe + s.per_dsp - 1) / s.per_dsp;
   // A row that is left over shares with none: its product may be too small for a DSP.
-  const bool small_rest = s.pe % s.per_dsp == 1 && !dsp_sized(s, c);
+  const bool small_rest = s.pe % s.per_dsp == 1 && s.bits_in + s.weight_bits < c.dsp_bits;
   const double x = s.bits_in, w = s.weight_bits, dsps = static_cast<double>((sharing - small_rest) * s.simd);
   const double wide = packed_field(c.family, s.per_dsp, s.bits_in, s.weight_bits) * (s.per_dsp - 1) + w + 1;
   const double multiplier = a[2] * dsps * (x + 1) * wide;
