@@ -370,7 +370,7 @@ Explanation explain(const rtl::Design& d, const plan::StageGraph& g, const ir::E
     r.layers.clear();
     VerifyResult judged;
     judged.frames = r.frames;
-    judge(d, stimulus, run, true, b, judged);
+    judge(d, stimulus, run, stall == 0, b, judged);
     r.fault = judged.fault;
     std::size_t focus = streams.size();
     I cycle = -1;
