@@ -37,9 +37,9 @@ Run setup(Options& o) {
     ModelArgs model;
     std::string target, input_format, data, folding, objective, quantize;
     double clock = 0, throughput = 0;
-    std::int64_t frames = 64, multipliers = 0;
+    std::int64_t frames = 64, multipliers = 0, seeds = 1;
     double fill = 0;
-    bool no_place = false, no_verify = false, dry_run = false;
+    bool no_place = false, no_verify = false, dry_run = false, netlist = false;
   };
   auto a = std::make_shared<Args>();
   a->model.quantisers = true;
@@ -47,14 +47,16 @@ Run setup(Options& o) {
   o.option("--target", a->target, "Device: a name of `tandem targets` or a YAML file (default up5k)");
   o.option("--clock", a->clock, "Clock in MHz (default: the target's)");
   o.option("--throughput", a->throughput, "Frames per second to reach (default: as many as the device holds)");
-  o.option("--multipliers", a->multipliers, "Most multipliers at work at once (default: 64 on xcup, else what the device holds)");
+  o.option("--multipliers", a->multipliers, "Most multipliers at work at once (default: 64 on xcup and standard cells, else what the device holds)");
   o.option("--input-format", a->input_format, "Codes of the input, where the model has no quantiser there: fixed<16,6>, uint8/255, bipolar");
   o.option("--data", a->data, "Samples to verify on: an .npz or a data set (default: random codes)");
   o.option("--quantize", a->quantize, "Format in which a float model is quantised on the way, for example int8; ranges from --data");
   o.option("--frames", a->frames, "How many frames: of random codes, or the first ones of --data (default 64)");
   o.option("--folding", a->folding, "folding.json with PE and SIMD of each layer, or how to choose it: exact (an integer program) or heuristic (default: the slowest layer is unfolded)");
   o.option("--objective", a->objective, "What the choice makes best: throughput, latency, or resource: least LUTs and block RAMs at --throughput (default throughput)");
-  o.option("--fill", a->fill, "Share of the device's LUTs that the folding may plan (default 0.85; xcup 0.7)");
+  o.option("--fill", a->fill, "Share of the device's LUTs that the folding may plan (default 0.85; xcup and standard cells 0.7)");
+  o.option("--seeds", a->seeds, "Placements on iCE40; Fmax is their median, with its range (default 1)");
+  o.flag("--netlist", a->netlist, "On iCE40: simulate what synthesis left too (standard cells always do)");
   o.flag("--dry-run", a->dry_run, "Say what would be built, and what that takes; run and write nothing");
   o.flag("--no-place", a->no_place, "Stop before synthesis, placement and routing");
   o.flag("--no-verify", a->no_verify, "Skip the simulation");
@@ -72,6 +74,9 @@ Run setup(Options& o) {
     p.verify = !a->no_verify;
     p.dry_run = a->dry_run;
     p.fill = a->fill;
+    if (a->seeds < 1 || a->seeds > 100) throw bad_input("--seeds is {}", a->seeds).expected("1 to 100");
+    p.seeds = static_cast<int>(a->seeds);
+    p.netlist = a->netlist;
     if (a->fill < 0 || a->fill > 2) throw bad_input("--fill is {}", a->fill).expected("a share, for example 0.85");
     p.out = c.out;
     p.overwrite = c.force;
@@ -182,7 +187,8 @@ const Command cmd_build{
     .group = "Hardware",
     .summary = "Verified hardware for a quantised model",
     .description = "Lowers the model to integers, folds it to the target, writes Verilog, compares every output word with the exact result in "
-                   "Verilator under random back-pressure, and on iCE40 places, routes and packs it inside the shell serial8. --out receives the "
+                   "Verilator under random back-pressure, and on iCE40 places, routes and packs it inside the shell serial8. "
+                   "Standard cells (asic45, osu018) get area, timing by OpenSTA and power by toggles. --out receives the "
                    "design: rtl/, bench/, model.onnx, folding.json, driver.md, build.json, report.html. A model or target that cannot is answered with the "
                    "smallest reason (exit code 1).",
     .examples = {{"tandem build model.onnx --target up5k --dry-run"},

@@ -37,7 +37,7 @@ Run setup(Options& o) {
       j.key("kinds").array();
       for (const flow::KindFit& k : f.kinds)
         j.object().field("kind", plan::stage_def(k.kind).name).field("samples", k.samples).field("median_error", k.median_error).field("largest_error", k.largest_error)
-            .field("coefficients", std::vector<double>(k.coefficients.begin(), k.coefficients.end())).end();
+            .field("coefficients", std::vector<double>(k.lut.begin(), k.lut.end())).field("ff", std::vector<double>(k.ff.begin(), k.ff.end())).end();
       c.print(j.end().end());
     } else {
       c.print(flow::rows_text(f));
@@ -54,8 +54,8 @@ const Command cmd_calibrate{
     .name = "calibrate",
     .group = "Trust",
     .summary = "Fit the closed forms of LUTs to this machine's yosys",
-    .description = "Random networks are folded and generated, every distinct stage is synthesised alone, and the coefficients of the closed forms are "
-                   "fitted to the counts (least squares of relative errors, none negative). Prints the rows of plan/calibration.cc with their errors: "
+    .description = "Random networks are folded and generated, every distinct stage is synthesised alone, and the coefficients of the closed forms of LUTs (gates of "
+                   "standard cells) and flip-flops are fitted to the counts (least relative errors, none negative). Prints the rows of plan/calibration.cc with their errors: "
                    "how far `build` may be off before synthesis.",
     .examples = {{"tandem calibrate --target up5k --networks 1", "yosys"}, {"tandem calibrate --target xcup --networks 1 --json", "yosys"}},
     .setup = setup,

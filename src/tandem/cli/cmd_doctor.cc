@@ -34,8 +34,8 @@ Run setup(Options& o) {
     std::string missing;
     for (const tool::KnownTool& k : tool::known_tools()) {
       const std::optional<tool::Tool> t = tool::try_find(k.name);
-      rows.push_back({std::string(k.name), t ? "found" : "missing", t ? t->version : "", std::string(k.package), std::string(k.used_for)});
-      if (!t && missing.find(k.package) == std::string::npos) missing += " " + std::string(k.package);
+      rows.push_back({std::string(k.name), t ? "found" : k.optional ? "absent, optional" : "missing", t ? t->version : "", std::string(k.package), std::string(k.used_for)});
+      if (!t && !k.optional && missing.find(k.package) == std::string::npos) missing += " " + std::string(k.package);
     }
     const double memory = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE)) / (1ull << 30);
     const bool sandbox = tool::sandbox_available();

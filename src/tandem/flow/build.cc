@@ -19,6 +19,7 @@
 #include "tandem/map/optimise.h"
 #include "tandem/map/queues.h"
 #include "tandem/map/multipliers.h"
+#include "tandem/plan/constants.h"
 #include "tandem/numerics/format.h"
 #include "tandem/plan/timing.h"
 #include "tandem/tensor/npy.h"
@@ -237,6 +238,13 @@ map::Budget budget_of(const hardware::Target& t) {
     b.fill = 0.7;  // logic across stages, routing and the shell are not counted there
     return b;
   }
+  if (b.family == plan::Family::cells) {
+    b.lut4 = static_cast<double>(t.available("gates"));
+    b.bram = static_cast<double>(t.available("macros"));
+    b.dsp = 0;
+    b.fill = 0.7;
+    return b;
+  }
   b.lut4 = static_cast<double>(t.available("lut4"));
   b.bram = static_cast<double>(t.available("bram")) - 1;  // the shell's queue
   b.dsp = t.dsp ? static_cast<double>(t.available("dsp")) : 0;
@@ -251,6 +259,17 @@ struct Less {
   double fill = 0;  // share of the LUTs that may be planned; 0: the target's
   double bram = 0, dsp = 0;
 };
+
+// At most 100 frames: gates are simulated some ten times slower.
+VerifyResult verify_netlist(const rtl::Design& netlist, const Stimulus& all, std::uint64_t seed, const Cancel& cancel) {
+  const std::size_t in = static_cast<std::size_t>(netlist.in.lanes * netlist.in.beats), out = static_cast<std::size_t>(netlist.out.lanes * netlist.out.beats);
+  const std::size_t n = std::min<std::size_t>(100, all.in.size() / in);
+  const Stimulus s{{all.in.begin(), all.in.begin() + static_cast<std::ptrdiff_t>(n * in)}, {all.expected.begin(), all.expected.begin() + static_cast<std::ptrdiff_t>(n * out)}};
+  VerifyOptions o;
+  o.seed = seed;
+  o.stalls = {0.3};
+  return verify({&netlist, 1}, {&s, 1}, o, cancel)[0];
+}
 
 // Once through, with one folding. `tried` is that of the folder's record.
 BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less& less, const std::vector<std::string>& tried, const Cancel& cancel) {
@@ -316,12 +335,20 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
   // Depths given by hand stand.
   const bool by_hand = std::any_of(choice.folding.of.begin(), choice.folding.of.end(), [](const plan::Fold& x) { return !x.queues.empty(); });
   if (!by_hand) map::size_queues(g, choice.folding);
-  const map::Estimate estimate = map::evaluate(g, choice.folding, shapes, family);
+  map::Estimate estimate = map::evaluate(g, choice.folding, shapes, family);
+  // The search takes typical constants, what is printed takes the model's.
+  plan::measure_constants(g, shapes);
+  estimate.cost = {};
+  for (const plan::StageShape& s : shapes) {
+    const plan::Cost c = stage_def(s.kind).cost(s, family);
+    estimate.cost.lut4 += c.lut4, estimate.cost.bram += c.bram, estimate.cost.dsp += c.dsp, estimate.cost.dsp_lut4 += c.dsp_lut4, estimate.cost.ff += c.ff;
+  }
   r.limit = choice.limit;
   r.uses_dsp = choice.uses_dsp;
   r.multipliers = map::multipliers(g, choice.folding);
   r.planned = budget.lut4 > 0 ? (estimate.lut4(choice.uses_dsp) + budget.reserved_lut4) / budget.lut4 : 0;
   const bool stored = !p.out.empty() && !p.dry_run;
+  if (p.seeds < 1 || p.seeds > 100) throw bad_input("{} placements", p.seeds).expected("1 to 100");
 
   say("writing Verilog");
   const rtl::Design d = rtl::generate(g, choice.folding, "net", budget.family);
@@ -342,6 +369,10 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
         row.cost.lut4 += choice.uses_dsp ? c.lut4 - c.dsp_lut4 : c.lut4;
         row.cost.bram += c.bram;
         row.cost.dsp += choice.uses_dsp ? c.dsp : 0;
+        row.cost.ff += c.ff;
+        const auto& spread = family.stage[static_cast<std::size_t>(s.kind)];
+        row.low += (choice.uses_dsp ? c.lut4 - c.dsp_lut4 : c.lut4) * spread.low;
+        row.high += (choice.uses_dsp ? c.lut4 - c.dsp_lut4 : c.lut4) * spread.high;
       }
     r.layers.push_back(std::move(row));
   }
@@ -359,9 +390,16 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
     metric("latency", static_cast<double>(estimate.latency), "cycles", Fidelity::estimated, "closed form, first input to first output beat");
   }
   metric("multipliers", static_cast<double>(r.multipliers), "at once", Fidelity::estimated, "PE * SIMD of all contractions");
-  metric(placed ? "LUT4" : "LUT", std::round(estimate.lut4(choice.uses_dsp)), r.lut, Fidelity::estimated, fitted);
+  metric(placed ? "LUT4" : budget.family == plan::Family::cells ? "gates" : "LUT", std::round(estimate.lut4(choice.uses_dsp)), r.lut, Fidelity::estimated, fitted);
+  const auto spread = [&](const plan::Calibration::Spread& s) {
+    Metric& m = r.metrics.back().metric;
+    m.low = std::round(m.value * s.low), m.high = std::round(m.value * s.high);
+  };
+  spread(family.design);
+  metric("FF", std::round(estimate.cost.ff), "FF", Fidelity::estimated, fitted);
+  spread(family.design_ff);
   metric("BRAM", estimate.cost.bram, r.bram, Fidelity::estimated, fitted);
-  if (!placed) metric("DSP", choice.uses_dsp ? estimate.cost.dsp : 0, r.dsp, Fidelity::estimated, fitted);
+  if (budget.family == plan::Family::xcup) metric("DSP", choice.uses_dsp ? estimate.cost.dsp : 0, r.dsp, Fidelity::estimated, fitted);
 
   {
     Effort& f = r.effort;
@@ -396,7 +434,7 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
     // Nothing of an earlier design may lie between the files of this one.
     std::error_code none;
     if (fs::exists(p.out / "build.json") || !tried.empty())
-      for (const char* folder : {"rtl", "bench"}) fs::remove_all(p.out / folder, none);
+      for (const char* folder : {"rtl", "bench", "netlist"}) fs::remove_all(p.out / folder, none);
     fs::create_directories(p.out / "rtl");
     fs::create_directories(p.out / "bench");
     for (const rtl::File& f : d.files) write_file(p.out / "rtl" / f.name, f.text);
@@ -431,7 +469,34 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
            fmt::format("{} words of {} compared with exec; {}", r.verified->words, r.frames_source, r.verified->tool));
   }
   if (p.place && r.ok) {
-    if (!placed) {
+    if (budget.family == plan::Family::cells) {
+      start = std::chrono::steady_clock::now();
+      say(fmt::format("synthesis of {} stages to cells", d.stages.size()));
+      CellsParams cp;
+      cp.target = p.target;
+      cp.clock_mhz = clock;
+      r.cells = synthesise_cells(d, cp, p.verify ? &stimulus : nullptr, r.verified ? r.verified->interval : 0, cancel);
+      r.synthesis_s = seconds_since(start);
+      for (const NamedMetric& m : r.cells->metrics) r.metrics.push_back(m);
+      for (const std::string& n : r.cells->notes) say(n);
+      if (r.cells->gates() > static_cast<double>(p.target.available("gates"))) {
+        r.ok = false;
+        r.full = "lut4";
+        r.reason = fmt::format("it does not fit {}: {:.0f} gates of {}", p.target.name, r.cells->gates(), p.target.available("gates"));
+      } else if (r.cells->timing && r.cells->timing->fmax_mhz < clock) {
+        r.ok = false;
+        r.reason = fmt::format("{} MHz are asked for, {:.1f} MHz are reached", clock, r.cells->timing->fmax_mhz);
+      }
+      if (stored) {
+        fs::create_directories(p.out / "netlist");
+        write_file(p.out / "netlist" / "netlist.v", r.cells->netlist);
+        write_file(p.out / "netlist" / "cells.v", r.cells->models);
+      }
+      if (p.verify) {
+        say("simulating the netlist");
+        r.netlist = verify_netlist(netlist_design(d, *r.cells), stimulus, p.seed, cancel);
+      }
+    } else if (!placed) {
       start = std::chrono::steady_clock::now();
       say(fmt::format("synthesis of {} stages", d.stages.size()));
       StageSynthesisParams sp;
@@ -459,6 +524,7 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
       sp.package = p.target.package;
       sp.clock_mhz = clock;
       sp.dsp = choice.uses_dsp;
+      sp.seeds = p.seeds;
       r.synthesis = synthesise(d, sp, cancel);
       r.synthesis_s = seconds_since(start);
       for (const NamedMetric& m : r.synthesis->metrics) r.metrics.push_back(m);
@@ -478,11 +544,35 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
         r.ok = false;
         r.reason = fmt::format("{} MHz are asked for, {:.1f} MHz are reached", clock, r.synthesis->place.fmax);
       }
+      if (p.netlist && p.verify) {
+        say("simulating the netlist");
+        const rtl::Design netlist = ice40_netlist(d, choice.uses_dsp, cancel);
+        r.netlist = verify_netlist(netlist, stimulus, p.seed, cancel);
+        if (stored) {
+          fs::create_directories(p.out / "netlist");
+          for (const rtl::File& f : netlist.files) write_file(p.out / "netlist" / f.name, f.text);
+        }
+      }
       if (stored) {
         for (const rtl::File& f : r.synthesis->shell.files) write_file(p.out / "rtl" / f.name, f.text);
         if (!r.synthesis->shell.pcf.empty()) write_file(p.out / "board.pcf", r.synthesis->shell.pcf);
         if (!r.synthesis->bitstream.empty()) write_file(p.out / "net.bin", r.synthesis->bitstream);
       }
+    }
+  }
+  if (r.stages || r.cells)
+    for (std::size_t i = 0; i < shapes.size(); ++i) {
+      const plan::Cost c = stage_def(shapes[i].kind).cost(shapes[i], family);
+      const plan::Calibration::Spread& s = family.stage[static_cast<std::size_t>(shapes[i].kind)];
+      const double lut = choice.uses_dsp ? c.lut4 - c.dsp_lut4 : c.lut4;
+      r.stage_counts.push_back({d.modules[i], lut, lut * s.low, lut * s.high, r.stages ? static_cast<double>(r.stages->stages[i].cells.lut) : r.cells->stages[i].count.area_um2 / r.cells->gate_area});
+    }
+  if (r.netlist) {
+    metric("mismatches of the netlist", static_cast<double>(r.netlist->mismatches), "words", Fidelity::rtl_simulated,
+           fmt::format("what synthesis left, {} frames, {} words compared with exec; {}", r.netlist->frames, r.netlist->words, r.netlist->tool));
+    if (!r.netlist->ok) {
+      r.ok = false;
+      r.reason = "the netlist differs from the exact result: " + r.netlist->text();
     }
   }
   if (stored) {
@@ -602,9 +692,12 @@ std::string summary_text(const BuildResult& r) {
   t.foot = {"all", "", "", "", "", "", "", grouped(macs), "", fmt::format("{:.0f}", sum.lut4), fmt::format("{:.0f}", sum.bram)};
   Table m;
   m.columns = {{"figure"}, {"value", true}, {"unit"}, {"fidelity"}, {"source"}};
-  for (const NamedMetric& n : r.metrics)
-    m.add({n.name, n.metric.value == std::floor(n.metric.value) && std::abs(n.metric.value) < 1e15 ? grouped(static_cast<long long>(n.metric.value)) : fmt::format("{:.2f}", n.metric.value),
-           n.metric.unit, std::string(to_string(n.metric.fidelity)), n.metric.source});
+  for (const NamedMetric& n : r.metrics) {
+    const auto figure = [](double v) { return v == std::floor(v) && std::abs(v) < 1e15 ? grouped(static_cast<long long>(v)) : fmt::format("{:.2f}", v); };
+    std::string range;
+    if (n.metric.low && n.metric.high) range = fmt::format(" ({}{} to {})", n.metric.fidelity == Fidelity::estimated ? "90 %: " : "", figure(*n.metric.low), figure(*n.metric.high));
+    m.add({n.name, figure(n.metric.value), n.metric.unit + range, std::string(to_string(n.metric.fidelity)), n.metric.source});
+  }
   std::string s = fmt::format("{} on {}, design {}\n\n{}\n{}\n", r.name, r.target, r.hash, render(t, TableStyle::text), render(m, TableStyle::text));
   if (!r.quantised.empty()) s += "Quantised on the way: " + r.quantised + "\n";
   for (const std::string& t : r.tried) s += "Tried before: " + t + "\n";
@@ -621,11 +714,20 @@ std::string to_json(const BuildResult& r) {
   for (const BuildLayer& l : r.layers)
     j.object().field("name", l.name).field("node", l.node).field("kind", l.kind).field("shape", l.shape).field("pe", l.pe).field("simd", l.simd)
         .field("macs", l.macs).field("weights", l.weights).field("weight_bits", l.weight_bits).field("bits", l.bits).field("cycles", l.cycles)
-        .field("lut_estimated", l.cost.lut4).field("bram_estimated", l.cost.bram).field("dsp_estimated", l.cost.dsp).end();
-  j.end().field("lut", r.lut).field("bram", r.bram).field("dsp", r.dsp).field("multipliers", r.multipliers);
+        .field("lut_estimated", l.cost.lut4).field("bram_estimated", l.cost.bram).field("dsp_estimated", l.cost.dsp).field("ff_estimated", l.cost.ff).field("lut_low", l.low).field("lut_high", l.high).end();
+  j.end();
+  if (!r.stage_counts.empty()) {
+    j.key("stages").array();
+    for (const BuildStage& x : r.stage_counts) j.object().field("name", x.name).field("estimated", x.estimated).field("low", x.low).field("high", x.high).field("found", x.found).end();
+    j.end();
+  }
+  j.field("lut", r.lut).field("bram", r.bram).field("dsp", r.dsp).field("multipliers", r.multipliers);
   j.key("metrics").array();
-  for (const NamedMetric& m : r.metrics)
-    j.object().field("name", m.name).field("value", m.metric.value).field("unit", m.metric.unit).field("fidelity", to_string(m.metric.fidelity)).field("source", m.metric.source).end();
+  for (const NamedMetric& m : r.metrics) {
+    j.object().field("name", m.name).field("value", m.metric.value).field("unit", m.metric.unit).field("fidelity", to_string(m.metric.fidelity)).field("source", m.metric.source);
+    if (m.metric.low && m.metric.high) j.field("low", *m.metric.low).field("high", *m.metric.high);
+    j.end();
+  }
   j.end().field("limit", r.limit).field("tried", r.tried).field("frames", r.frames_source).field("host", r.host);
   j.key("precision").array();
   for (const report::Distribution& d : r.precision) {

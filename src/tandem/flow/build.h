@@ -8,6 +8,7 @@
 
 #include "tandem/base/cancel.h"
 #include "tandem/flow/explain.h"
+#include "tandem/flow/cells.h"
 #include "tandem/flow/synthesis.h"
 #include "tandem/flow/verify.h"
 #include "tandem/hardware/target.h"
@@ -37,6 +38,8 @@ struct BuildParams {
   std::string command;                 // as typed, for the provenance; may be empty
   bool verify = true;
   bool place = true;                   // synthesis, placement, bitstream (iCE40)
+  int seeds = 1;                       // placements; the median of their Fmax counts
+  bool netlist = false;                // simulate what synthesis left too (iCE40; standard cells always do)
   double fill = 0;                     // share of the LUTs that the first folding may plan; 0: the target's (0.85; xcup 0.7)
   bool dry_run = false;                // folding and closed forms only: nothing is run, nothing written
   std::filesystem::path out;           // folder; empty: nothing is written
@@ -50,6 +53,11 @@ struct BuildLayer {                    // one row of the layer table
   int weight_bits = 0, bits = 0;       // of the result
   std::int64_t cycles = 0;             // per frame: exact, of its slowest stage
   plan::Cost cost;                     // estimated
+  double low = 0, high = 0;            // of the LUTs: the 5 and 95 % quantiles of its stages, added
+};
+struct BuildStage {                    // one stage, estimated and as synthesis counted it (xcup, standard cells)
+  std::string name;                    // of its module
+  double estimated = 0, low = 0, high = 0, found = 0;  // in the unit of the LUTs
 };
 // What a build will take: rough, from the estimated LUTs, and meant to be said before it begins.
 struct Effort {
@@ -69,6 +77,9 @@ struct BuildResult {
   std::optional<VerifyResult> verified;
   std::optional<SynthesisResult> synthesis;  // iCE40: placed
   std::optional<StageSynthesis> stages;      // xcup: synthesised
+  std::optional<CellsResult> cells;          // standard cells: synthesised
+  std::optional<VerifyResult> netlist;       // what synthesis left, compared with the exact result
+  std::vector<BuildStage> stage_counts;      // where every stage was counted
   std::string lut, bram, dsp;                // units of the costs
   std::vector<std::pair<std::string, std::string>> provenance;  // what, with which, where and when
   bool uses_dsp = false;

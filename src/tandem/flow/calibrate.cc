@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tandem/base/file.h"
 #include "tandem/base/rng.h"
+#include "tandem/flow/cells.h"
 #include "tandem/flow/synthesis.h"
 #include "tandem/ir/exact.h"
 #include "tandem/ir/op.h"
+#include "tandem/plan/constants.h"
 
 namespace tandem::flow {
 namespace {
@@ -126,6 +129,68 @@ plan::Folding random_folding(const plan::StageGraph& g, Rng r) {
 
 }  // namespace
 
+namespace {
+
+using Row = plan::Calibration::Row;
+constexpr std::size_t kColumns = std::tuple_size_v<Row>;
+
+// A closed form is linear in its coefficients: its value for a unit vector is the regressor.
+Row regressors(const plan::StageShape& s, const plan::Calibration& c) {
+  const std::size_t at = static_cast<std::size_t>(s.kind);
+  Row x{};
+  for (std::size_t j = 0; j < kColumns; ++j) {
+    plan::Calibration unit = c;
+    unit.lut4 = {};
+    unit.lut4[at][j] = 1;
+    x[j] = plan::stage_def(s.kind).cost(s, unit).lut4;
+  }
+  return x;
+}
+double dot(const Row& a, const Row& b) {
+  double y = 0;
+  for (std::size_t j = 0; j < kColumns; ++j) y += a[j] * b[j];
+  return y;
+}
+
+// Coefficients >= 0 of least relative errors, the large ones cut: least squares, its weights renewed by what is left.
+Row solve(const std::vector<Row>& rows, const std::vector<double>& y) {
+  std::vector<double> weight(rows.size());
+  for (std::size_t i = 0; i < rows.size(); ++i) weight[i] = 1 / std::pow(std::max(y[i], 8.0), 2);
+  Row c{};
+  for (int round = 0; round < 8; ++round) {
+    double n[kColumns][kColumns] = {}, b[kColumns] = {};
+    for (std::size_t i = 0; i < rows.size(); ++i)
+      for (std::size_t p = 0; p < kColumns; ++p) {
+        b[p] += weight[i] * rows[i][p] * y[i];
+        for (std::size_t q = 0; q < kColumns; ++q) n[p][q] += weight[i] * rows[i][p] * rows[i][q];
+      }
+    for (int turn = 0; turn < 3000; ++turn)
+      for (std::size_t p = 0; p < kColumns; ++p) {
+        if (n[p][p] <= 0) continue;
+        double rest = b[p];
+        for (std::size_t q = 0; q < kColumns; ++q)
+          if (q != p) rest -= n[p][q] * c[q];
+        c[p] = std::max(0.0, rest / n[p][p]);
+      }
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      const double scale = std::max(y[i], 8.0), error = std::abs(dot(rows[i], c) - y[i]) / scale;
+      weight[i] = 1 / (scale * scale) / std::max(0.05, error) * 0.05;
+    }
+  }
+  for (double& x : c)
+    if (x < 1e-9) x = 0;
+  return c;
+}
+
+double quantile(const std::vector<double>& sorted, double q) {
+  if (sorted.empty()) return 1;
+  const double at = q * static_cast<double>(sorted.size() - 1);
+  const std::size_t i = static_cast<std::size_t>(at), k = std::min(i + 1, sorted.size() - 1);
+  return sorted[i] + (at - static_cast<double>(i)) * (sorted[k] - sorted[i]);
+}
+
+}  // namespace
+
 CalibrationFit fit(const std::vector<StageSample>& samples, const plan::Calibration& start) {
   CalibrationFit r;
   r.family = start.family;
@@ -135,95 +200,113 @@ CalibrationFit fit(const std::vector<StageSample>& samples, const plan::Calibrat
     const std::size_t at = static_cast<std::size_t>(def.kind);
     KindFit k;
     k.kind = def.kind;
-    k.coefficients = start.lut4[at];
-    // A closed form is linear in its coefficients: its value for a unit vector is the regressor.
-    std::vector<std::array<double, 6>> rows;
-    std::vector<double> lut;
+    k.lut = start.lut4[at], k.ff = start.ff[at], k.spread = start.stage[at];
+    std::vector<Row> rows;
+    std::vector<double> lut, ff;
     for (const StageSample& s : samples) {
       if (s.shape.kind != def.kind) continue;
-      std::array<double, 6> row{};
-      for (std::size_t j = 0; j < 6; ++j) {
-        plan::Calibration unit = start;
-        unit.lut4 = {};
-        unit.lut4[at][j] = 1;
-        row[j] = def.cost(s.shape, unit).lut4;
-      }
-      rows.push_back(row);
+      rows.push_back(regressors(s.shape, start));
       lut.push_back(s.lut);
+      ff.push_back(s.ff);
     }
     k.samples = static_cast<I>(rows.size());
     if (!rows.empty()) {
-      double n[6][6] = {}, b[6] = {};
+      k.lut = solve(rows, lut);
+      k.ff = solve(rows, ff);
+      std::vector<double> errors, ratios;
       for (std::size_t i = 0; i < rows.size(); ++i) {
-        const double w = 1 / std::pow(std::max(lut[i], 8.0), 2);
-        for (int p = 0; p < 6; ++p) {
-          b[p] += w * rows[i][static_cast<std::size_t>(p)] * lut[i];
-          for (int q = 0; q < 6; ++q) n[p][q] += w * rows[i][static_cast<std::size_t>(p)] * rows[i][static_cast<std::size_t>(q)];
-        }
-      }
-      std::array<double, 6> c{};
-      for (int turn = 0; turn < 20000; ++turn)
-        for (int p = 0; p < 6; ++p) {
-          if (n[p][p] == 0) continue;
-          double rest = b[p];
-          for (int q = 0; q < 6; ++q)
-            if (q != p) rest -= n[p][q] * c[static_cast<std::size_t>(q)];
-          c[static_cast<std::size_t>(p)] = std::max(0.0, rest / n[p][p]);
-        }
-      k.coefficients = c;
-      std::vector<double> errors;
-      for (std::size_t i = 0; i < rows.size(); ++i) {
-        double y = 0;
-        for (std::size_t j = 0; j < 6; ++j) y += c[j] * rows[i][j];
+        const double y = dot(rows[i], k.lut);
         errors.push_back(std::abs(y - lut[i]) / std::max(lut[i], 8.0));
+        if (y > 0) ratios.push_back(lut[i] / y);
       }
       std::sort(errors.begin(), errors.end());
-      k.median_error = errors[errors.size() / 2];
+      std::sort(ratios.begin(), ratios.end());
+      k.median_error = quantile(errors, 0.5);
       k.largest_error = errors.back();
+      k.spread = {quantile(ratios, 0.05), quantile(ratios, 0.5), quantile(ratios, 0.95)};
     }
     r.kinds.push_back(k);
   }
   return r;
 }
 
+namespace {
+
+std::optional<rtl::Design> sample_design(plan::Family family, std::uint64_t seed, I i) {
+  const Rng r(seed, fmt::format("calibrate {}", i));
+  Maker m(r.fork("net"));
+  m.run();
+  plan::StageGraph g;
+  try {
+    g = plan::stages_from(ir::lower_exact(m.g, 64), "calibration");
+  } catch (const Error& e) {
+    if (e.code() != Exit::no) throw;
+    return {};  // a network that hardware refuses
+  }
+  rtl::Design d = rtl::generate(g, random_folding(g, r.fork("folding")), fmt::format("n{}", i), family);
+  plan::measure_constants(g, d.stages);
+  return d;
+}
+
+}  // namespace
+
+std::vector<plan::StageShape> sample_shapes(plan::Family family, std::uint64_t seed, I network) {
+  const auto d = sample_design(family, seed, network);
+  return d ? d->stages : std::vector<plan::StageShape>{};
+}
+
 std::vector<StageSample> sample_stages(plan::Family family, std::uint64_t seed, I first, I count, std::string* tool, const Cancel& cancel) {
   rtl::Design all;
   all.top = "calibration";
+  std::vector<I> network;
   for (I i = first; i < first + count; ++i) {
-    const Rng r(seed, fmt::format("calibrate {}", i));
-    Maker m(r.fork("net"));
-    m.run();
-    plan::StageGraph g;
-    try {
-      g = plan::stages_from(ir::lower_exact(m.g, 64), "calibration");
-    } catch (const Error& e) {
-      if (e.code() != Exit::no) throw;
-      continue;  // a network that hardware refuses
-    }
-    rtl::Design d = rtl::generate(g, random_folding(g, r.fork("folding")), fmt::format("n{}", i), family);
-    all.stages.insert(all.stages.end(), d.stages.begin(), d.stages.end());
-    all.modules.insert(all.modules.end(), d.modules.begin(), d.modules.end());
-    for (rtl::File& f : d.files) all.files.push_back(std::move(f));
+    auto d = sample_design(family, seed, i);
+    if (!d) continue;
+    network.insert(network.end(), d->stages.size(), i);
+    all.stages.insert(all.stages.end(), d->stages.begin(), d->stages.end());
+    all.modules.insert(all.modules.end(), d->modules.begin(), d->modules.end());
+    for (rtl::File& f : d->files) all.files.push_back(std::move(f));
+  }
+  std::vector<StageSample> r;
+  if (family == plan::Family::cells) {
+    const hardware::Target target = hardware::find_target("asic45");
+    const std::vector<CellsStage> n = count_stages(all, target, tool, cancel);
+    const double gate = tool::read_liberty(read_file(hardware::liberty_file(target)), target.liberty).gate_area;
+    for (std::size_t i = 0; i < all.stages.size(); ++i)
+      r.push_back({all.stages[i], n[i].count.area_um2 / gate, static_cast<double>(n[i].count.macros), static_cast<double>(n[i].count.ff), network[i]});
+    return r;
   }
   StageSynthesisParams p;
   p.fabric = family == plan::Family::xcup ? tool::Fabric::xcup : tool::Fabric::ice40;
   p.dsp = false;
   const StageSynthesis s = synthesise_stages(all, p, cancel);
   if (tool) *tool = s.tool;
-  std::vector<StageSample> r;
   for (std::size_t i = 0; i < all.stages.size(); ++i)
-    r.push_back({all.stages[i], static_cast<double>(s.stages[i].cells.lut), static_cast<double>(s.stages[i].cells.bram)});
+    r.push_back({all.stages[i], static_cast<double>(s.stages[i].cells.lut), static_cast<double>(s.stages[i].cells.bram), static_cast<double>(s.stages[i].cells.ff), network[i]});
   return r;
 }
 
 std::string rows_text(const CalibrationFit& f) {
   std::string t;
-  for (const KindFit& k : f.kinds) {
+  const auto row_text = [](const Row& c) {
+    std::size_t last = 1;
+    for (std::size_t j = 0; j < kColumns; ++j)
+      if (c[j] != 0) last = j + 1;
     std::string row;
-    for (double c : k.coefficients) row += fmt::format("{}{:.3g}", row.empty() ? "" : ", ", c);
-    t += fmt::format("{{{}}},{:<{}}// {}: {} stages, median error {:.0f} %, largest {:.0f} %\n", row, "", row.size() < 44 ? 44 - row.size() : 1,
-                     plan::stage_def(k.kind).name, k.samples, k.median_error * 100, k.largest_error * 100);
+    for (std::size_t j = 0; j < last; ++j) row += fmt::format("{}{:.3g}", row.empty() ? "" : ", ", c[j]);
+    return "{" + row + "},";
+  };
+  for (const bool ff : {false, true}) {
+    t += ff ? "// FF\n" : fmt::format("// {}\n", plan::calibration(f.family).lut);
+    for (const KindFit& k : f.kinds) {
+      const std::string row = row_text(ff ? k.ff : k.lut);
+      t += fmt::format("{:<60} // {}", row, plan::stage_def(k.kind).name);
+      if (!ff) t += fmt::format(": {} stages, median error {:.0f} %, largest {:.0f} %", k.samples, k.median_error * 100, k.largest_error * 100);
+      t += "\n";
+    }
   }
+  t += "// synthesised / closed form: 5, 50, 95 %\n";
+  for (const KindFit& k : f.kinds) t += fmt::format("{{{:.2f}, {:.2f}, {:.2f}}},\n", k.spread.low, k.spread.middle, k.spread.high);
   return t;
 }
 

@@ -15,13 +15,15 @@ namespace tandem::flow {
 
 struct StageSample {
   plan::StageShape shape;
-  double lut = 0, bram = 0;  // synthesised, multipliers in logic
+  double lut = 0, bram = 0, ff = 0;  // synthesised, multipliers in logic
+  std::int64_t network = 0;
 };
 struct KindFit {
   plan::StageKind kind{};
   std::int64_t samples = 0;
-  std::array<double, 6> coefficients{};
-  double median_error = 0, largest_error = 0;  // |closed form - synthesised| / max(synthesised, 8)
+  plan::Calibration::Row lut{}, ff{};
+  double median_error = 0, largest_error = 0;  // of LUTs: |closed form - synthesised| / max(synthesised, 8)
+  plan::Calibration::Spread spread;            // synthesised / closed form
 };
 struct CalibrationFit {
   plan::Family family{};
@@ -36,6 +38,9 @@ CalibrationFit fit(const std::vector<StageSample>& samples, const plan::Calibrat
 // Networks `first` to `first + count - 1` of a seed. Deterministic.
 std::vector<StageSample> sample_stages(plan::Family family, std::uint64_t seed, std::int64_t first, std::int64_t count,
                                        std::string* tool = nullptr, const Cancel& cancel = Cancel::never());
+
+// The stages of one of these networks, constants measured, not synthesised; none where hardware refuses the network.
+std::vector<plan::StageShape> sample_shapes(plan::Family family, std::uint64_t seed, std::int64_t network);
 
 // Rows as they stand in plan/calibration.cc.
 std::string rows_text(const CalibrationFit& f);

@@ -62,7 +62,7 @@ TEST(Calibrate, FitFindsTheClosedFormBehindTheCounts) {
       EXPECT_LT(k.largest_error, 0.02) << plan::stage_def(k.kind).name;
     } else {
       EXPECT_EQ(k.samples, 0);
-      EXPECT_EQ(k.coefficients, plan::xcup_calibration().lut4[static_cast<std::size_t>(k.kind)]);
+      EXPECT_EQ(k.lut, plan::xcup_calibration().lut4[static_cast<std::size_t>(k.kind)]);
     }
   }
 }

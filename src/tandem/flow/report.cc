@@ -56,6 +56,12 @@ report::Design load_design(const fs::path& folder) {
     r.dsp = l.optional_or<double>("dsp_estimated", 0);
     d.layers.push_back(std::move(r));
   }
+  d.unit = text(c, "lut");
+  if (const auto all = c.find("stages"))
+    for (const Config& x : all->items()) d.stages.push_back({x.required<std::string>("name"), x.required<double>("estimated"), x.required<double>("low"), x.required<double>("high"), x.required<double>("found")});
+  if (const auto all = c.find("differences"))
+    for (const Config& x : all->items())
+      d.differences.push_back({x.required<std::string>("layer"), x.required<double>("max"), x.required<double>("mean"), x.required<double>("share"), text(x, "first"), text(x, "cause")});
   for (const Config& m : c.at("metrics").items()) {
     if (!m.find("value")) continue;  // no finite number
     d.metrics.push_back({m.required<std::string>("name"), {m.required<double>("value"), text(m, "unit"), fidelity_of(m.at("fidelity")), text(m, "source"), m.optional<double>("low"), m.optional<double>("high")}});

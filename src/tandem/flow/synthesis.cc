@@ -48,19 +48,62 @@ SynthesisResult synthesise(const rtl::Design& d, const SynthesisParams& params, 
     work.put("board.pcf", r.shell.pcf);
     p.pcf = "board.pcf";
   }
-  r.place = tool::place_ice40(work, s.json, p, cancel);
-  if (!r.place.fits) return r;
-  std::string placed = fmt::format("{}, {} {}, seed {}", r.place.tool, params.device, params.package, params.seed);
+  // Every placement for itself; the layout of the median one is kept.
+  std::vector<std::pair<double, tool::PlaceResult>> placed_ones;
+  std::vector<std::string> layouts;
+  for (int i = 0; i < std::max(1, params.seeds); ++i) {
+    p.seed = params.seed + static_cast<std::uint32_t>(i);
+    tool::PlaceResult one = tool::place_ice40(work, s.json, p, cancel);
+    if (!one.fits) {
+      if (i == 0) {
+        r.place = one;
+        return r;
+      }
+      continue;  // a full part is not placed with every seed
+    }
+    layouts.push_back(work.get(one.asc));
+    placed_ones.emplace_back(one.fmax, std::move(one));
+    r.fmax.push_back(placed_ones.back().first);
+  }
+  std::sort(r.fmax.begin(), r.fmax.end());
+  const double middle = r.fmax[(r.fmax.size() - 1) / 2];
+  std::size_t kept = 0;
+  while (placed_ones[kept].first != middle) ++kept;
+  r.place = placed_ones[kept].second;
+  work.put(r.place.asc, layouts[kept]);
+  std::string placed = fmt::format("{}, {} {}, seed {}", r.place.tool, params.device, params.package, params.seed + kept);
   auto used = [&](const char* key) {
     auto it = r.place.utilisation.find(key);
     return it == r.place.utilisation.end() ? 0.0 : static_cast<double>(it->second.used);
   };
   add("logic cells", used("ICESTORM_LC"), "LC", Fidelity::placed, placed);
   add("block RAM", used("ICESTORM_RAM"), "4 kbit blocks", Fidelity::placed, placed);
-  add("Fmax", r.place.fmax, "MHz", Fidelity::placed, placed);
+  add("Fmax", r.place.fmax, "MHz", Fidelity::placed, r.fmax.size() < 2 ? placed : fmt::format("{}: the median of {} seeds", placed, r.fmax.size()));
+  if (r.fmax.size() > 1) r.metrics.back().metric.low = r.fmax.front(), r.metrics.back().metric.high = r.fmax.back();
   r.bitstream = tool::pack_ice40(work, r.place.asc, cancel);
   add("bitstream", static_cast<double>(r.bitstream.size()), "bytes", Fidelity::placed, placed);
   return r;
+}
+
+rtl::Design ice40_netlist(const rtl::Design& d, bool dsp, const Cancel& cancel) {
+  const tool::WorkFolder work;
+  std::vector<std::string> sources;
+  tool::SynthOptions o;
+  for (const rtl::File& f : d.files) {
+    work.put(f.name, f.text);
+    (f.name.ends_with(".v") ? sources : o.support).push_back(f.name);
+  }
+  o.top = d.top;
+  o.dsp = dsp;
+  o.verilog = "netlist.v";
+  tool::synth_ice40(work, sources, o, cancel);
+  const std::filesystem::path models = tool::find("yosys").path.parent_path().parent_path() / "share" / "yosys" / "ice40" / "cells_sim.v";
+  std::error_code ec;
+  if (!std::filesystem::is_regular_file(models, ec))
+    throw Error(Exit::tool_missing, "yosys' models of the iCE40 cells were not found").at(models.string()).fix("apt-get install yosys");
+  rtl::Design n = d;
+  n.files = {{"netlist.v", work.get("netlist.v")}, {"cells.v", "`define NO_ICE40_DEFAULT_ASSIGNMENTS\n" + read_file(models)}};
+  return n;
 }
 
 namespace {

@@ -17,7 +17,8 @@ struct SynthesisParams {
   std::string package = "sg48";
   double clock_mhz = 12;
   bool dsp = false;               // multipliers in SB_MAC16 (up5k)
-  std::uint32_t seed = 1;         // of the placement
+  std::uint32_t seed = 1;         // of the first placement
+  int seeds = 1;                  // placements with seed, seed + 1, ...: the median one is kept
   bool place = true;              // else synthesis only
 };
 struct NamedMetric {
@@ -27,6 +28,7 @@ struct NamedMetric {
 struct SynthesisResult {
   tool::Ice40Cells cells;
   tool::PlaceResult place;        // place.fits says whether it was placed and routed
+  std::vector<double> fmax;       // of every seed that was placed, MHz, sorted
   std::string bitstream;          // bytes; empty when it does not fit
   rtl::Shell shell;
   std::vector<std::string> warnings;  // of yosys
@@ -34,6 +36,9 @@ struct SynthesisResult {
 };
 // Throws Error(tool_missing) naming the package, Error(bad_input) when a tool refuses our Verilog.
 SynthesisResult synthesise(const rtl::Design& d, const SynthesisParams& params, const Cancel& cancel = Cancel::never());
+
+// What yosys makes of a design without the shell, as Verilog of iCE40 cells with yosys' own models of them: for verify().
+rtl::Design ice40_netlist(const rtl::Design& d, bool dsp, const Cancel& cancel = Cancel::never());
 
 // One stage module of a design as yosys maps it to a fabric.
 struct StageCells {

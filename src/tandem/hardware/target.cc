@@ -147,7 +147,7 @@ const Compute* Target::compute(std::string_view n) const {
 }
 
 Target read_target(const Config& c) {
-  c.only({"tandem", "name", "aliases", "family", "summary", "flow", "clock", "budget", "stores", "compute", "links", "technology"});
+  c.only({"tandem", "name", "aliases", "family", "summary", "flow", "clock", "budget", "stores", "compute", "links", "technology", "cells"});
   const Config version = c.at("tandem");
   const std::string v = version.as<std::string>();
   if (v != "target 1") throw version.error(fmt::format("this is '{}'", printable(v))).expected("target 1").fix("a newer file needs a newer tandem");
@@ -163,6 +163,11 @@ Target read_target(const Config& c) {
     t.device = identifier(f->at("device"));
     t.package = identifier(f->at("package"));
     t.dsp = f->optional_or<bool>("dsp", false);
+  }
+  if (const auto l = c.find("cells")) {
+    l->only({"liberty", "package"});
+    t.liberty = l->required<std::string>("liberty");
+    t.liberty_package = l->optional_or<std::string>("package", "");
   }
   const Config clock = c.at("clock");
   clock.only({"default_mhz", "source"});
@@ -262,6 +267,16 @@ std::vector<Target> all_targets() {
   }
   std::sort(r.begin(), r.end(), [](const Target& a, const Target& b) { return a.name < b.name; });
   return r;
+}
+
+fs::path liberty_file(const Target& t) {
+  if (t.liberty.empty()) throw bad_input("target {} has no library of cells", printable(t.name)).at(t.file).expected("cells: {{liberty: FILE}}");
+  const fs::path f = fs::path(t.liberty).is_absolute() ? fs::path(t.liberty) : fs::path(t.file).parent_path() / t.liberty;
+  std::error_code ec;
+  if (fs::is_regular_file(f, ec)) return f;
+  Error e(Exit::tool_missing, fmt::format("the library of cells of {} is not installed ({})", printable(t.name), printable(t.liberty)));
+  if (!t.liberty_package.empty()) e.fix("apt-get install " + printable(t.liberty_package));
+  throw e;
 }
 
 Target find_target(std::string_view name) {

@@ -80,6 +80,7 @@ struct Target {
   std::string summary;
   std::string device, package;             // as the place-and-route tool names them
   bool dsp = false;                        // synthesis may use multipliers
+  std::string liberty, liberty_package;    // standard cells: a file beside this one or absolute; the Debian package that has it
   double clock_mhz = 0;                    // default
   std::string clock_source;
   std::map<std::string, Resource> budget;  // lut4, ff, bram, spram, dsp, pins
@@ -106,5 +107,7 @@ std::vector<Target> all_targets();
 // By name, alias, or the path of a YAML file (contains '/' or ends in .yaml). Error names the nearest.
 Target find_target(std::string_view name);
 std::filesystem::path targets_folder();
+// The library of a target of standard cells. Error(tool_missing) naming the package where the file is not there.
+std::filesystem::path liberty_file(const Target& t);
 
 }  // namespace tandem::hardware

@@ -2,86 +2,214 @@
 
 namespace tandem::plan {
 
-// One row per stage kind, in the order of StageKind; the meaning of each column stands in the closed form of
-// the stage (stages.cc). Fitted with coefficients >= 0 and relative weights to 269 stages of 60 random
-// networks (frames up to 12x12x16, vectors up to 128, 1 to 6 bits, PE and SIMD up to 4), each synthesised alone.
-// Block RAMs agreed on all but 3 (yosys drops columns of zero weights). Median and largest error of LUT4 by kind:
-//   pad 6 % 11 %, window 10 % 26 %, replay 10 % 46 %, mvau 5 % 27 %, depthwise 8 % 38 %, pool 10 % 27 %,
-//   threshold 14 % 66 %, affine 42 % 151 %, add 47 % 61 % (constants that fold away decide there), fork 0 %,
-//   fifo 0 % 1 %, skid 0 %, convert 6 % 13 %, argmax 2 % 5 %. Rescale: 210 stages of random factors (2 to 16 bits),
-// sums of 6 to 24 bits and 3 to 10 bits of code: pipelined 14 % 52 %, with one constant factor 41 % (its ones
-// decide), serial 13 % 32 %.
-// Forms of the matrix unit: 40 random layers each (up to 24 x 24, 2 to 8 bits, at most 32 products a cycle), median and largest
-// error: mvau_logic 20 % 66 %, mvau_packed with DSPs 11 % 120 %, mvau_constant 4 % 26 %; depthwise_logic takes the row of mvau_logic.
+// One row per stage kind, in the order of StageKind; what each column multiplies stands in the closed form of the stage (stages.cc).
+// Written by `tandem calibrate` from stages of random networks (flow/calibrate.cc, seed 0), each synthesised alone; coefficients >= 0 of
+// least relative errors. Affine stages do not occur in these networks and have the row of add. Then, synthesised divided by closed form, the
+// 5, 50 and 95 % quantiles: of a stage, by kind; of LUTs and flip-flops of whole networks that the fit had not seen (seed 1; the figures
+// and what a test holds them to: flow/estimates.test.cc).
+//
+// Rows that say "not fitted" (from select on): select to total are rough; those of the forms of the matrix unit come from 40 random layers each
+// (up to 24 x 24, 2 to 8 bits, at most 32 products a cycle), median and largest error of LUT4: mvau_logic 20 % 66 %, mvau_packed with DSPs
+// 11 % 120 %, mvau_constant 4 % 26 %; of LUT6: 14 % 48 %, 15 % 100 %, 3 % 13 %; depthwise_logic takes the row of mvau_logic. Their flip-flops
+// and quantiles are guesses, and their gates are ten times their LUT4.
 const Calibration& ice40_calibration() {
   static const Calibration c{
-      Family::ice40, "LUT4", "4 kbit blocks", "SB_MAC16", "closed forms fitted to 479 stages, yosys 0.23 synth_ice40", 11,
+      Family::ice40, "LUT4", "4 kbit blocks", "SB_MAC16", "closed forms fitted to 604 stages, yosys 0.23 synth_ice40", 11,
       {{
-          {3.27, 2.01, 0.596, 0, 0, 0},          // pad
-          {0, 3.94, 12.1, 0.731, 0, 0},          // window
-          {0, 5.6, 0, 0.999, 0.42, 0},           // replay
-          {0, 4.2, 2.45, 1.04, 0.219, 0.0997},   // mvau
-          {0, 0.576, 2.83, 0, 0, 0.227},         // depthwise
-          {4.21, 2.63, 1.54, 0, 0, 0},           // pool
-          {0, 0.0771, 0, 3.84, 0.138, 5.76},     // threshold
-          {0, 0, 0, 0, 0, 8.37},                 // affine
-          {7.17, 3.69, 0, 0, 0, 3.32},           // add
-          {7, 0, 0, 0, 0, 0},                    // fork
-          {9.38, 1.05, 6.14, 0, 0, 0},           // fifo
-          {7, 1, 0, 0, 0, 0},                    // skid
-          {5.43, 0.916, 0, 0, 0, 0},             // convert
-          {2.65, 1.72, 2.51, 0, 0, 0},           // argmax
-          {1.92, 0.724, 1.43, 0, 0.14, 7.6},     // rescale
-          {7.2, 2.5, 1, 0.5, 0.42, 0},           // reorder: rough, as replay
-          {2, 1.8, 0.3, 0, 0, 0},                // select
-          {2, 1.8, 0.8, 0, 0, 0},                // insert
-          {4, 1.8, 0.8, 0, 0, 0},                // concat
-          {7, 1.2, 1, 0, 0, 0},                  // product
-          {4, 2.5, 0.5, 1.5, 0.42, 0},           // total
-          {0.639, 1.8, 0, 2.84, 1.18, 2.13},     // mvau_logic
-          {0.639, 1.8, 0, 2.84, 0, 2.13},        // depthwise_logic
-          {2.73, 0.937, 2.45, 2.13, 1.04, 1.37}, // mvau_packed
-          {0, 0, 0.636, 1, 0.809, 0},            // mvau_constant
-      }}};
+          {0.901, 2.26, 0.85},  // pad: 18 stages, median error 3 %, largest 7 %
+          {0, 1.55, 5.64, 0.811, 0, 5, 2.92, 5.84},  // window: 51 stages, median error 8 %, largest 45 %
+          {16.8, 1.39, 0, 1.05, 0.434, 5.17, 1.01},  // replay: 57 stages, median error 2 %, largest 43 %
+          {0, 2.07, 0.214, 1.03, 1.06, 1.95, 0.948, 1.33, 0.435, 0.197, 0.551},  // mvau: 102 stages, median error 3 %, largest 43 %
+          {11.5, 0.753, 0, 0.927, 0, 2.5, 0, 0.137, 1.32},  // depthwise: 7 stages, median error 0 %, largest 3 %
+          {6.55, 0, 1.87, 2},  // pool: 12 stages, median error 5 %, largest 35 %
+          {1.96, 0.874, 0, 0, 2.05, 1.13, 0.534, 0.0955, 0.429, 0, 0, 0.673},  // threshold: 39 stages, median error 11 %, largest 58 %
+          {3.7, 0, 0.521, 0, 0, 0, 0, 0.0248, 0, 0, 0, 0.371},  // affine: 12 stages, median error 2 %, largest 10 %
+          {3.7, 0, 0.521, 0, 0, 0, 0, 0.0248, 0, 0, 0, 0.371},  // add: 12 stages, median error 2 %, largest 10 %
+          {7},  // fork: 12 stages, median error 0 %, largest 0 %
+          {5.45, 1.05, 7, 0, 0.56},  // fifo: 28 stages, median error 1 %, largest 3 %
+          {7, 0.997},  // skid: 85 stages, median error 0 %, largest 7 %
+          {5.71, 0.815, 0, 1.15},  // convert: 47 stages, median error 2 %, largest 41 %
+          {4.54, 1.25, 1.8, 0.131},  // argmax: 14 stages, median error 3 %, largest 6 %
+          {0, 0.0604, 2.61, 0.952, 3.98, 0.571, 0.637, 0.4, 0, 0.844, 3.21, 0.000582},  // rescale: 118 stages, median error 6 %, largest 73 %
+          {7.2, 2.5, 1, 0.5, 0.42},  // reorder: not fitted
+          {2, 1.8, 0.3},  // select: not fitted
+          {2, 1.8, 0.8},  // insert: not fitted
+          {4, 1.8, 0.8},  // concat: not fitted
+          {7, 1.2, 1},  // product: not fitted
+          {4, 2.5, 0.5, 1.5, 0.42},  // total: not fitted
+          {0.639, 1.8, 0, 2.84, 1.18, 2.13},  // mvau_logic: not fitted
+          {0.639, 1.8, 0, 2.84, 0, 2.13},  // depthwise_logic: not fitted
+          {2.73, 0.937, 2.45, 2.13, 1.04, 1.37},  // mvau_packed: not fitted
+          {0, 0, 0.636, 1, 0.809},  // mvau_constant: not fitted
+      }},
+      {{
+          {0, 0.932},  // pad
+          {0, 1.66, 2.91, 1.97, 0.638, 1.54, 0.735, 1.21},  // window
+          {7.05, 1, 0, 2.03, 0.76, 4.42, 2.81, 0.977},  // replay
+          {0, 1.22, 1.5, 0.0143, 0, 0.949, 0.973, 0.181, 0, 0, 0, 0.486},  // mvau
+          {13, 0, 0.0798, 0.0507, 0, 1.7, 0, 0, 0, 0, 0, 0.498},  // depthwise
+          {3.46, 0, 0.972, 1},  // pool
+          {4.02, 1.92, 0, 0, 0.762, 0.539, 0.0134, 0, 0.0248, 0.416, 0, 0.858},  // threshold
+          {0, 0, 3.92, 0, 0, 0, 0, 1.36, 0, 0, 5.7, 0.109},  // affine
+          {0, 0, 3.92, 0, 0, 0, 0, 1.36, 0, 0, 5.7, 0.109},  // add
+          {2},  // fork
+          {1.66, 2.03, 4.16, 0, 0.633},  // fifo
+          {4.01, 1.99},  // skid
+          {1.33, 1.01, 0.997, 0.929},  // convert
+          {1.9, 1, 2, 0.0995, 0, 4.75e-05},  // argmax
+          {1.37, 0.126, 1.65, 0.19, 2.18, 0.0245, 0, 0.359, 0.378, 0.496, 0.685, 0.517},  // rescale
+          {3, 1, 1},  // reorder
+          {2, 1},  // select
+          {2, 1},  // insert
+          {2, 1},  // concat
+          {4, 0, 3},  // product
+          {3, 1, 0, 1},  // total
+          {0.5, 1, 0.5, 1, 1},  // mvau_logic
+          {0.5, 1, 0.5, 1},  // depthwise_logic
+          {1, 1, 0.1, 1, 1},  // mvau_packed
+          {2, 1, 1, 1},  // mvau_constant
+      }},
+      {{
+          {0.95, 1.01, 1.05}, {0.84, 1.02, 1.14}, {0.97, 1.00, 1.13}, {0.95, 1.00, 1.15}, {0.98, 1.00, 1.02},
+          {0.85, 1.01, 1.23}, {0.80, 1.02, 1.38}, {0.96, 1.00, 1.07}, {0.96, 1.00, 1.07}, {1.00, 1.00, 1.00},
+          {0.98, 1.00, 1.02}, {1.00, 1.00, 1.00}, {0.82, 1.00, 1.09}, {0.96, 1.00, 1.05}, {0.78, 1.00, 1.32},
+          {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60},
+          {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}}},
+      {0.93, 1.02, 1.10}, {0.91, 1.00, 1.07}};
   return c;
 }
 
-// Fitted by `tandem calibrate --target xcup --networks 60 --seed 0` to 588 stages without DSPs; affine did not occur and
-// keeps the row of iCE40. Block RAMs agreed on all 588. Median and largest error of LUT6 by kind: pad 6 % 56 %, window
-// 12 % 46 %, replay 10 % 45 %, mvau 43 % 207 %, depthwise 37 % 94 %, pool 11 % 53 %, threshold 45 % 102 %, add 8 % 20 %, fork 0 %,
-// fifo 13 % 40 %, skid 0 % 8 %, convert 28 % 125 %, argmax 9 % 18 %, rescale 21 % 115 % (116 stages). So LUTs of multipliers
-// and thresholds are orders of magnitude, not figures.
-// Forms of the matrix unit as for iCE40: mvau_logic 14 % 48 %, mvau_packed with DSPs 15 % 100 %, mvau_constant 3 % 13 %.
 const Calibration& xcup_calibration() {
   static const Calibration c{
-      Family::xcup, "LUT6", "18 kbit blocks", "DSP48E2", "closed forms fitted to 588 stages, yosys 0.23 synth_xilinx; affine not fitted", 9,
+      Family::xcup, "LUT6", "18 kbit blocks", "DSP48E2", "closed forms fitted to 604 stages, yosys 0.23 synth_xilinx", 9,
       {{
-          {2.73, 1.54, 1.08, 0, 0, 0},           // pad
-          {0, 2.01, 8.45, 0, 0.0383, 0},         // window
-          {20.3, 2.1, 0, 0.162, 0.0231, 0},      // replay
-          {0, 7.81, 0.0105, 0, 1.48, 0.0383},    // mvau
-          {0, 6.8, 0, 0, 0, 0.0182},             // depthwise
-          {6.42, 0, 0.87, 0, 0, 0},              // pool
-          {0, 0.619, 0, 1.15, 0.017, 1.39},      // threshold
-          {0, 0, 0, 0, 0, 8.37},                 // affine
-          {2.64, 0, 0.288, 0, 0.375, 0},         // add
-          {5, 0, 0, 0, 0, 0},                    // fork
-          {17.6, 0, 0.0542, 0, 0.0368, 0},       // fifo
-          {5, 0.996, 0, 0, 0, 0},                // skid
-          {3.21, 0.54, 0, 0, 0, 0},              // convert
-          {1.49, 0.584, 2.02, 0, 0, 0},          // argmax
-          {0.374, 0.265, 1.95, 0, 0, 4.63},      // rescale
-          {7.2, 2.5, 1, 0.5, 0.42, 0},           // reorder: rough, as replay
-          {2, 1.8, 0.3, 0, 0, 0},                // select
-          {2, 1.8, 0.8, 0, 0, 0},                // insert
-          {4, 1.8, 0.8, 0, 0, 0},                // concat
-          {7, 1.2, 1, 0, 0, 0},                  // product
-          {4, 2.5, 0.5, 1.5, 0.42, 0},           // total
-          {0.268, 0, 0.341, 2.16, 0.336, 4.5},   // mvau_logic
-          {0.268, 0, 0.341, 2.16, 0, 4.5},       // depthwise_logic
-          {0, 0, 1.48, 1.31, 1.2, 2.58},         // mvau_packed
-          {0.644, 0, 0.0175, 1.41, 0.942, 0},    // mvau_constant
-      }}};
+          {0, 1.83, 0.97},  // pad: 18 stages, median error 5 %, largest 58 %
+          {0, 1.39, 6.07, 0, 0.798, 2.68, 1.5},  // window: 51 stages, median error 6 %, largest 37 %
+          {17.5, 0.698, 0, 0, 0.873, 3.55, 0.367, 5.14},  // replay: 57 stages, median error 3 %, largest 31 %
+          {0, 1.39, 0.147, 1.03, 0.985, 1.97, 0.767, 1.31, 0, 0.145, 0.204},  // mvau: 102 stages, median error 3 %, largest 84 %
+          {0.677, 1.68, 0, 0.716, 0, 2.93, 0, 0.333},  // depthwise: 7 stages, median error 1 %, largest 6 %
+          {7.28, 0, 0.767, 0.985},  // pool: 12 stages, median error 10 %, largest 47 %
+          {2.55, 0.243, 0, 0, 0.461, 1.22, 0, 0, 0.309, 0.339, 0, 0.563},  // threshold: 39 stages, median error 15 %, largest 45 %
+          {0.963, 0, 0, 0, 0, 0, 0, 0.284, 0, 0, 3.59, 0.338},  // affine: 12 stages, median error 5 %, largest 29 %
+          {0.963, 0, 0, 0, 0, 0, 0, 0.284, 0, 0, 3.59, 0.338},  // add: 12 stages, median error 5 %, largest 29 %
+          {5},  // fork: 12 stages, median error 0 %, largest 0 %
+          {0, 0.253, 7.67, 0, 0.542},  // fifo: 28 stages, median error 11 %, largest 29 %
+          {5, 0.997},  // skid: 85 stages, median error 0 %, largest 8 %
+          {2.88, 0.973, 8.78e-05, 1.04, 0, 0.00276},  // convert: 47 stages, median error 1 %, largest 44 %
+          {2.28, 0.626, 1.6, 0.185, 0, 0.000242},  // argmax: 14 stages, median error 7 %, largest 22 %
+          {0, 0.0515, 1.35, 0, 1.82, 1.62, 0, 0, 0.453, 1.78, 3, 0.156},  // rescale: 118 stages, median error 14 %, largest 59 %
+          {7.2, 2.5, 1, 0.5, 0.42},  // reorder: not fitted
+          {2, 1.8, 0.3},  // select: not fitted
+          {2, 1.8, 0.8},  // insert: not fitted
+          {4, 1.8, 0.8},  // concat: not fitted
+          {7, 1.2, 1},  // product: not fitted
+          {4, 2.5, 0.5, 1.5, 0.42},  // total: not fitted
+          {0.268, 0, 0.341, 2.16, 0.336, 4.5},  // mvau_logic: not fitted
+          {0.268, 0, 0.341, 2.16, 0, 4.5},  // depthwise_logic: not fitted
+          {0, 0, 1.48, 1.31, 1.2, 2.58},  // mvau_packed: not fitted
+          {0.644, 0, 0.0175, 1.41, 0.942},  // mvau_constant: not fitted
+      }},
+      {{
+          {0, 0.932},  // pad
+          {9.88, 2.02, 0.00149, 0.0498, 0.107, 1.52, 1.02, 0.99},  // window
+          {7.09, 0.914, 0, 0.961, 0.0557, 2.83, 0.973},  // replay
+          {0.496, 1.37, 0.93, 0.02, 0, 0.824, 0.854, 0.0597, 0, 0, 0, 0.578},  // mvau
+          {10, 0.62, 0.624, 0.0909, 0, 2.25, 0, 0.306, 0.00916, 0, 1.05},  // depthwise
+          {3.46, 0, 0.972, 1},  // pool
+          {2.17, 1.72, 0, 0, 1.84, 0.39, 0, 0, 0.0576, 0.715, 0, 0.854},  // threshold
+          {1.63, 0, 3.95, 0, 0, 0, 0, 0.0149, 0, 0, 0, 0.575},  // affine
+          {1.63, 0, 3.95, 0, 0, 0, 0, 0.0149, 0, 0, 0, 0.575},  // add
+          {2},  // fork
+          {1, 1, 3},  // fifo
+          {4.01, 1.99},  // skid
+          {1.33, 1.01, 0.997, 0.929},  // convert
+          {1.9, 1, 2, 0.0995, 0, 4.75e-05},  // argmax
+          {1.26, 0.826, 2.49, 1.45, 2.74, 0.788, 0, 0.0168, 0.937, 0.986, 1.47},  // rescale
+          {3, 1, 1},  // reorder
+          {2, 1},  // select
+          {2, 1},  // insert
+          {2, 1},  // concat
+          {4, 0, 3},  // product
+          {3, 1, 0, 1},  // total
+          {0.5, 1, 0.5, 1, 1},  // mvau_logic
+          {0.5, 1, 0.5, 1},  // depthwise_logic
+          {1, 1, 0.1, 1, 1},  // mvau_packed
+          {2, 1, 1, 1},  // mvau_constant
+      }},
+      {{
+          {0.93, 1.01, 2.33}, {0.86, 1.01, 1.39}, {0.93, 1.00, 1.32}, {0.85, 1.00, 1.13}, {0.97, 1.00, 1.04},
+          {0.75, 1.02, 1.66}, {0.76, 1.01, 1.60}, {0.71, 1.00, 1.20}, {0.71, 1.00, 1.20}, {1.00, 1.00, 1.00},
+          {0.85, 1.01, 1.38}, {1.00, 1.00, 1.00}, {0.95, 1.01, 1.75}, {0.85, 1.02, 1.15}, {0.71, 1.04, 1.92},
+          {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60},
+          {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}}},
+      {0.92, 1.02, 1.20}, {0.93, 1.00, 1.13}};
+  return c;
+}
+
+const Calibration& cells_calibration() {
+  static const Calibration c{
+      Family::cells, "gates", "SRAM macros", "no multipliers", "closed forms fitted to 255 stages, yosys 0.23 and abc with tandem45", 1000,
+      {{
+          {0, 12.4, 0.864},  // pad: 8 stages, median error 4 %, largest 5 %
+          {14.7, 5.29, 3.57, 0, 11.4, 0, 7.23, 104},  // window: 23 stages, median error 1 %, largest 3 %
+          {114, 0, 0, 4.72, 11, 63.4, 27.7},  // replay: 22 stages, median error 1 %, largest 4 %
+          {92.4, 9.24, 8.92, 1.06, 8.52, 8.94, 7.19, 1.7, 0, 0, 0, 5.01},  // mvau: 40 stages, median error 2 %, largest 12 %
+          {65.4, 4.28, 0, 5.27, 0, 14.2, 0, 0.776, 7.48},  // depthwise: 2 stages: as iCE40, scaled
+          {40.2, 0, 7.37, 14.3, 5.04},  // pool: 5 stages, median error 2 %, largest 6 %
+          {8.09, 18.2, 0, 0, 33.4, 0.313, 0, 0, 2.99, 4.24, 0, 7.83},  // threshold: 20 stages, median error 3 %, largest 19 %
+          {21.8, 0, 35.6, 0, 0, 0, 0, 11.2, 0, 0, 41.4},  // affine: 8 stages, median error 4 %, largest 12 %
+          {21.8, 0, 35.6, 0, 0, 0, 0, 11.2, 0, 0, 41.4},  // add: 8 stages, median error 4 %, largest 12 %
+          {22.3},  // fork: 8 stages, median error 0 %, largest 0 %
+          {0, 3.47, 39.7, 0, 11.1},  // fifo: 18 stages, median error 1 %, largest 3 %
+          {32.6, 16.6},  // skid: 30 stages, median error 1 %, largest 5 %
+          {13, 10.1, 8.17, 11.8},  // convert: 16 stages, median error 1 %, largest 7 %
+          {38.8, 10.7, 15.4, 1.12},  // argmax: 3 stages: as iCE40, scaled
+          {0, 0.104, 0, 3.12, 24.5, 2.16, 0, 4.21, 3.35, 7.37, 19, 4.21},  // rescale: 51 stages, median error 5 %, largest 25 %
+          {72, 25, 10, 5, 4.2},  // reorder: not fitted
+          {20, 18, 3},  // select: not fitted
+          {20, 18, 8},  // insert: not fitted
+          {40, 18, 8},  // concat: not fitted
+          {70, 12, 10},  // product: not fitted
+          {40, 25, 5, 15, 4.2},  // total: not fitted
+          {6.39, 18, 0, 28.4, 11.8, 21.3},  // mvau_logic: not fitted
+          {6.39, 18, 0, 28.4, 0, 21.3},  // depthwise_logic: not fitted
+          {27.3, 9.37, 24.5, 21.3, 10.4, 13.7},  // mvau_packed: not fitted
+          {0, 0, 6.36, 10, 8.09},  // mvau_constant: not fitted
+      }},
+      {{
+          {0, 0.906},  // pad
+          {0, 1.51, 1.5, 0.567, 1, 0.627, 0.873, 2.99},  // window
+          {11.2, 0, 0, 0.974, 1, 3.87, 2.98},  // replay
+          {8.45, 1.05, 1.11, 0.00514, 0, 0, 0.142, 0, 0, 0, 0, 0.928},  // mvau
+          {12.4, 0, 0.0759, 0.0483, 0, 1.62, 0, 0, 0, 0, 0, 0.474},  // depthwise
+          {4.01, 0, 0.681, 0.877, 0.386},  // pool
+          {2.82, 2, 0, 0, 1.89, 0, 0, 0, 0.229, 0.419, 0, 0.871},  // threshold
+          {1.79, 0, 3.99, 0, 0, 0, 0, 1.41, 0, 0, 4.27},  // affine
+          {1.79, 0, 3.99, 0, 0, 0, 0, 1.41, 0, 0, 4.27},  // add
+          {2},  // fork
+          {1, 1, 3, 0, 1},  // fifo
+          {4.02, 1.99},  // skid
+          {1.42, 0.986, 0.986, 0.968, 0, 0.0253},  // convert
+          {1.9, 1, 2, 0.0995, 0, 4.75e-05},  // argmax
+          {0, 0.00497, 0, 0.197, 1.89, 0, 0, 0.378, 0.512, 0.346, 0.61, 0.525},  // rescale
+          {3, 1, 1},  // reorder
+          {2, 1},  // select
+          {2, 1},  // insert
+          {2, 1},  // concat
+          {4, 0, 3},  // product
+          {3, 1, 0, 1},  // total
+          {0.5, 1, 0.5, 1, 1},  // mvau_logic
+          {0.5, 1, 0.5, 1},  // depthwise_logic
+          {1, 1, 0.1, 1, 1},  // mvau_packed
+          {2, 1, 1, 1},  // mvau_constant
+      }},
+      {{
+          {0.96, 1.00, 1.05}, {0.98, 1.00, 1.03}, {0.98, 1.00, 1.04}, {0.93, 1.00, 1.05}, {0.80, 1.00, 1.25},
+          {0.96, 1.00, 1.04}, {0.88, 1.00, 1.12}, {0.91, 1.00, 1.12}, {0.91, 1.00, 1.12}, {1.00, 1.00, 1.00},
+          {0.98, 1.00, 1.02}, {0.98, 1.00, 1.03}, {0.97, 1.00, 1.06}, {0.80, 1.00, 1.25}, {0.86, 1.01, 1.21},
+          {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60},
+          {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}}},
+      {0.76, 0.99, 1.05}, {0.84, 1.00, 1.03}};
   return c;
 }
 

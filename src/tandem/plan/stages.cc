@@ -24,42 +24,160 @@ constexpr Memory kRam = Memory::writable, kRom = Memory::constants;
 double counter(I n) { return bits_for(n); }
 
 using C = const Calibration&;
+using Row = Calibration::Row;
 double blocks(C c, I depth, I width, Memory kind) { return static_cast<double>(brams(c.family, depth, width, kind)); }
 // Of a memory that becomes logic.
 double memory_bits(C c, I depth, I width, Memory kind) { return brams(c.family, depth, width, kind) ? 0 : static_cast<double>(depth * width); }
-const std::array<double, 6>& k(C c, StageKind s) { return c.lut4[static_cast<std::size_t>(s)]; }
+const Row& k(C c, StageKind s) { return c.lut4[static_cast<std::size_t>(s)]; }
+// Of a writable memory that becomes logic: LUTs of xcup (RAM32M holds 6 bits and RAM64M 3 bits in 4 LUTs, RAM128X1D and RAM256X1D one bit in
+// 4 and 8), else bits.
+double memory_luts(C c, I depth, I width) {
+  if (brams(c.family, depth, width, kRam)) return 0;
+  if (c.family != Family::xcup) return static_cast<double>(depth * width);
+  if (depth <= 32) return 4.0 * static_cast<double>((width + 5) / 6);
+  if (depth <= 64) return 4.0 * static_cast<double>((width + 2) / 3);
+  return static_cast<double>(width) * (depth <= 128 ? 4.0 : 8.0 * static_cast<double>((depth + 255) / 256));
+}
+// A closed form is a sum of products: what is counted, the rows of the calibration say how much of it.
+Cost priced(const StageShape& s, C c, const Row& x, double bram = 0, double dsp = 0, double dsp_luts = 0) {
+  const Row &a = c.lut4[static_cast<std::size_t>(s.kind)], &f = c.ff[static_cast<std::size_t>(s.kind)];
+  Cost r{0, bram, dsp, dsp_luts, 0};
+  for (std::size_t i = 0; i < x.size(); ++i) r.lut4 += a[i] * x[i], r.ff += f[i] * x[i];
+  return r;
+}
+double real(I n) { return static_cast<double>(n); }
 
-// What the counters and the payload of each stage cost; the coefficients come from fits.
+// Leaves and muxes of a table in logic. Without measured constants: of a table that never repeats itself.
+struct Logic {
+  double leaves = 0, muxes = 0, columns = 0;
+};
+Logic logic_of(const StageShape& s, C c, I tables, I depth, I width, bool logic) {
+  if (depth < 2) return {};
+  if (!logic) return {};
+  const TableLogic& t = s.constants.logic;
+  if (s.constants.measured)
+    return c.family == Family::ice40 ? Logic{t.leaves4, t.muxes4, t.columns} : c.family == Family::xcup ? Logic{t.leaves6, t.muxes6, t.columns} : Logic{t.nodes, 0, t.columns};
+  const double n = real(tables * width), d = real(depth);
+  if (c.family == Family::cells) return {n * d / 2, 0, n};
+  const double leaf = c.family == Family::ice40 ? 16 : 64, leaves = std::max(1.0, d / leaf);
+  return {n * leaves, n * (leaves - 1), n};
+}
+
 Cost pad_cost(const StageShape& s, C c) {
-  const auto& a = k(c, s.kind);
-  return {a[0] + a[1] * (counter(s.oh) + counter(s.ow) + counter(groups(s))) + a[2] * static_cast<double>(s.lanes_in * s.bits_in), 0, 0, 0};
+  return priced(s, c, {1, counter(s.oh) + counter(s.ow) + counter(groups(s)), real(s.lanes_in * s.bits_in)});
 }
 Cost window_cost(const StageShape& s, C c) {
-  const auto& a = k(c, s.kind);
   const I depth = s.rows * s.w * groups(s), width = s.lanes_in * s.bits_in;
   const double counters = counter(s.oh) + counter(s.ow) + counter(s.kh) + counter(s.kw) + counter(groups(s)) + counter(s.reps);
-  return {a[0] + a[1] * counters + a[2] * bits_for(depth) + a[3] * static_cast<double>(width) + a[4] * memory_bits(c, depth, width, kRam),
-          blocks(c, depth, width, kRam), 0, 0};
+  return priced(s, c, {1, counters, real(bits_for(depth)), real(width), memory_luts(c, depth, width), s.kh > 1 ? real(bits_for(depth)) : 0, s.ow > 1 ? real(bits_for(depth)) : 0, counter(s.rows)},
+                blocks(c, depth, width, kRam));
 }
+// TLAST is left out of all but queues: it depends on what follows, and is a bit.
 Cost replay_cost(const StageShape& s, C c) {
-  const auto& a = k(c, s.kind);
   const I sf = s.mw / s.simd, width = s.lanes_in * s.bits_in;
-  return {a[0] + a[1] * (counter(sf) + counter(s.mh / s.pe) + counter(s.vectors)) + a[3] * static_cast<double>(width) +
-              a[4] * memory_bits(c, 2 * sf, width, kRam),
-          blocks(c, 2 * sf, width, kRam), 0, 0};
+  const double one = sf == 1, more = sf > 1;
+  return priced(s, c, {1, counter(sf) + counter(s.mh / s.pe), 0, more * real(width), more * memory_luts(c, 2 * sf, width), more * counter(sf), one * real(width), one},
+                blocks(c, 2 * sf, width, kRam));
 }
 // Multipliers of enough product bits become DSPs where the device has any (yosys: 11 for iCE40, 9 for xcup).
 bool dsp_sized(const StageShape& s, C c) { return s.bits_in + (s.signed_in ? 0 : 1) + s.weight_bits >= c.dsp_bits && s.weight_bits > 1; }
-Cost multiply_cost(const StageShape& s, C c, I depth, I multipliers, I accumulators, I tree_adders) {
-  const auto& a = k(c, s.kind);
-  const double x = s.bits_in, w = s.weight_bits, acc = s.bits_out;
-  const I width = multipliers * s.weight_bits;
-  return {a[0] + a[1] * counter(depth) + a[2] * static_cast<double>(multipliers) * x * w +
-              a[3] * static_cast<double>(accumulators) * acc + a[4] * static_cast<double>(tree_adders) * (x + w + 1) +
-              a[5] * (s.logic ? static_cast<double>(depth * width) : memory_bits(c, depth, width, kRom)),
-          s.logic ? 0.0 : blocks(c, depth, width, kRom), dsp_sized(s, c) ? static_cast<double>(multipliers) : 0.0,
-          dsp_sized(s, c) ? a[2] * static_cast<double>(multipliers) * x * w : 0.0};
+Cost multiply_cost(const StageShape& s, C c, I depth, I folds, I accumulators, I simd) {
+  const I multipliers = accumulators * simd, width = multipliers * s.weight_bits;
+  const int xs = s.bits_in + (s.signed_in ? 0 : 1), acc = s.bits_out, pb = std::min(xs + s.weight_bits, acc);
+  const bool varying = depth > 1, in_logic = s.logic || brams(c.family, depth, width, kRom) == 0, measured = s.constants.measured;
+  const double live = measured ? s.constants.live : real(multipliers), share = live / real(multipliers);
+  double adders = 0, sums = 0;  // bits of the tree's adders, and of its registers
+  int bits = pb;
+  for (I n = simd; n > 1; n = (n + 1) / 2) {
+    bits = std::min(bits + 1, acc);
+    adders += real(n / 2 * bits);
+    sums += real((n + 1) / 2 * bits);
+  }
+  const Logic t = logic_of(s, c, 1, depth, width, in_logic);
+  // Weights from a table of two or four words take few values, which synthesis sees.
+  const double product = varying && !s.bipolar ? live * multiplier_luts(c.family, s.signed_in, s.bits_in, s.weight_bits) * (1 - 0.9 / real(depth)) : 0;
+  const double ones = measured ? s.constants.ones : varying ? 0 : real(multipliers) * (s.weight_bits - 1) / 3.0, negative = measured ? s.constants.negative : varying ? 0 : real(multipliers) / 2;
+  const Row x{1, counter(depth) + counter(folds), real(s.lanes_in * s.bits_in), product, varying && s.bipolar ? live * pb : 0, folds > 1 ? real(accumulators * acc) : 0,
+              share * adders * real(accumulators), t.leaves, t.muxes, varying ? 0 : ones * (xs + 1), varying ? 0 : negative * xs,
+              live * pb + share * sums * real(accumulators) + real(accumulators * acc) + t.columns};
+  const bool dsp = dsp_sized(s, c) && varying;
+  return priced(s, c, x, s.logic ? 0.0 : blocks(c, depth, width, kRom), dsp ? live : 0, dsp ? c.lut4[static_cast<std::size_t>(s.kind)][3] * product : 0);
 }
+Cost mvau_cost(const StageShape& s, C c) { return multiply_cost(s, c, (s.mw / s.simd) * (s.mh / s.pe), s.mw / s.simd, s.pe, s.simd); }
+Cost depthwise_cost(const StageShape& s, C c) { return multiply_cost(s, c, groups(s) * taps(s), taps(s), s.lanes_in, 1); }
+Cost pool_cost(const StageShape& s, C c) {
+  const double out = real(s.lanes_in * s.bits_out);
+  const bool sum = s.bits_out > s.bits_in;
+  return priced(s, c, {1, counter(s.mw), sum ? 0 : out, sum ? out : 0, real(s.lanes_in)});
+}
+Cost threshold_cost(const StageShape& s, C c) {
+  const I per = s.tables == 1 ? 1 : s.tables / s.lanes_in, lanes = s.lanes_in, b = s.level_bits;
+  const bool measured = s.constants.measured;
+  double ram = 0;
+  Logic t;
+  if (s.serial) {
+    ram = real(lanes) * blocks(c, per << b, s.entry_bits, kRom);
+    t = logic_of(s, c, lanes, per << b, s.entry_bits, ram == 0);
+    return priced(s, c, {1, 0, measured ? s.constants.ones : 0, 0, counter(per), t.leaves, t.muxes, 0, (measured ? s.constants.live : real(lanes)) * s.entry_bits, real(lanes * b), real(lanes * s.bits_out), real(lanes * (s.bits_in + b + s.bits_out)) + t.columns}, ram);
+  }
+  double codes = 0, compared = 0;
+  for (I j = 0; j < b; ++j) {
+    const double blocks_of = real(lanes) * blocks(c, per << j, s.entry_bits, kRom);
+    ram += blocks_of;
+    if (!measured) {
+      const Logic one = logic_of(s, c, lanes, per << j, s.entry_bits, blocks_of == 0);
+      t.leaves += one.leaves, t.muxes += one.muxes, t.columns += one.columns;
+    }
+    compared += (per << j) > 1 ? real(lanes) : 0;
+    codes += real(lanes) * real(j + 1);
+  }
+  if (measured) t = logic_of(s, c, lanes, 2, s.entry_bits, ram == 0);
+  if (measured) compared = s.constants.live;
+  const double constant = measured ? s.constants.ones : per == 1 ? real(lanes * s.entry_bits) : 0;
+  return priced(s, c, {1, compared * s.entry_bits, constant, real(lanes * s.bits_out), counter(per), t.leaves, t.muxes, real(lanes * (b * s.bits_in + s.bits_out)) + codes + t.columns + counter(per) * real(b - 1), 0, 0, 0, 0}, ram);
+}
+Cost rescale_cost(const StageShape& s, C c) {
+  const I per = s.tables == 1 ? 1 : s.tables / s.lanes_in, lanes = s.lanes_in, width = s.factor_bits + s.offset_bits;
+  const int xs = s.bits_in + (s.signed_in ? 0 : 1);
+  const bool measured = s.constants.measured;
+  const double ram = real(lanes) * blocks(c, per, width, kRom);
+  const Logic t = logic_of(s, c, lanes, per, width, ram == 0);
+  const double adders = measured ? s.constants.powers : real(lanes * s.sum_bits), clamps = measured ? s.constants.negative : real(2 * lanes * (s.level_bits + 2));
+  const double clamped = clamps > 0 ? real(lanes * s.bits_out) : 0;
+  if (s.serial)
+    return priced(s, c, {0, 0, 0, adders, counter(per), t.leaves, t.muxes, clamps, clamped, per > 1 || !measured ? real(lanes * s.factor_bits) : s.constants.ones + real(lanes), real(lanes * (xs + 1)),
+                         real(lanes * (s.bits_in + xs + 1 + s.factor_bits + s.sum_bits + s.bits_out)) + s.factor_bits + t.columns}, ram);
+  const int used = measured && per > 1 ? static_cast<int>(s.constants.live / real(lanes) + 0.5) : s.factor_bits;
+  const double product = per > 1 ? real(lanes) * multiplier_luts(c.family, s.signed_in, s.bits_in, std::max(2, used)) : 0;
+  const double ones = per > 1 ? 0 : measured ? s.constants.ones : real(lanes) * (s.factor_bits - 1) / 2.0;
+  // yosys builds a constant factor from adders; of others one block takes 16 x 16 (iCE40) or 27 x 18 bits (DSP48E2).
+  const bool dsp = per > 1 && s.factor_bits + s.bits_in >= c.dsp_bits;
+  const I wide = c.family == Family::ice40 ? 16 : 27, narrow = c.family == Family::ice40 ? 16 : 18;
+  const double pieces = real(lanes) * real(((xs + wide - 1) / wide) * ((s.factor_bits + narrow - 1) / narrow));
+  return priced(s, c, {1, product, ones * (xs + 1), adders, counter(per), t.leaves, t.muxes, clamps, clamped, 0, 0, real(lanes * (s.bits_in + 3 * s.sum_bits + s.bits_out)) + t.columns}, ram,
+                dsp ? pieces : 0.0, dsp ? c.lut4[static_cast<std::size_t>(s.kind)][1] * product : 0.0);
+}
+Cost payload_cost(const StageShape& s, C c) {
+  return priced(s, c, {1, real(s.lanes_in * s.bits_in), real(s.lanes_out * s.bits_out), real(s.ports_out), 0, counter(s.mh)});
+}
+Cost convert_cost(const StageShape& s, C c) {
+  const bool down = s.lanes_in > s.lanes_out;
+  const I n = down ? s.lanes_in / s.lanes_out : s.lanes_out / s.lanes_in;
+  return priced(s, c, {1, down ? real(s.lanes_in * s.bits_in) : 0, down ? 0 : real(s.lanes_out * s.bits_out), counter(n), down ? real(s.lanes_out * s.bits_out) : 0, down ? 0 : real(n), down ? 1.0 : 0.0});
+}
+Cost affine_cost(const StageShape& s, C c) {  // a multiplier, adders, clamps and constants a lane
+  const double in = real(s.lanes_in * s.bits_in), out = real(s.lanes_out * s.bits_out);
+  const StageConstants& k = s.constants;
+  const I per = s.channels > 1 && s.channels % s.lanes_in == 0 ? s.channels / s.lanes_in : 1;
+  const Logic t = k.measured ? (c.family == Family::ice40 ? Logic{k.logic.leaves4, k.logic.muxes4, k.logic.columns} : c.family == Family::xcup ? Logic{k.logic.leaves6, k.logic.muxes6, k.logic.columns} : Logic{k.logic.nodes, 0, k.logic.columns}) : Logic{};
+  const double ones = k.measured ? k.ones : real(s.lanes_in), products = t.columns > 0 ? real(s.lanes_in) * multiplier_luts(c.family, s.signed_in, s.bits_in, 8) : 0;
+  return priced(s, c, {1, in, out, ones * (s.bits_in + 1), k.measured ? k.negative * s.bits_in : in / 2, t.leaves, t.muxes, counter(per), products, k.measured ? k.powers * s.bits_out : out, real(s.lanes_in), in * s.bits_out / 8});
+}
+Cost fifo_cost(const StageShape& s, C c) {
+  const I width = s.lanes_in * s.bits_in + (s.last_in ? 1 : 0);
+  return priced(s, c, {1, real(width), real(bits_for(s.depth)), 0, memory_luts(c, s.depth, width)}, blocks(c, s.depth, width, kRam));
+}
+
 // LUTs of weights that become logic: what each bit of the word is as a function of the address, equal ones once.
 double rom_luts(const StageShape& s, C c, I depth, I width) {
   if (depth < 3 || (!s.logic && brams(c.family, depth, width, kRom) > 0)) return 0;
@@ -68,7 +186,7 @@ double rom_luts(const StageShape& s, C c, I depth, I width) {
 }
 // As above with multiples of the input, once for all rows (-x and 3x), selected by pairs of weight bits and summed.
 Cost logic_cost(const StageShape& s, C c, I depth, I lanes, I multipliers, I accumulators, I tree_adders) {
-  const auto& a = k(c, s.kind);
+  const Row& a = k(c, s.kind);
   const double x = s.bits_in, w = s.weight_bits, acc = s.bits_out;
   const I width = multipliers * s.weight_bits;
   const double terms = (s.weight_bits + 1) / 2;
@@ -84,7 +202,7 @@ Cost depthwise_logic_cost(const StageShape& s, C c) {
   return logic_cost(s, c, groups(s) * taps(s), s.lanes_in, s.lanes_in, s.lanes_in, 0);
 }
 Cost packed_cost(const StageShape& s, C c) {
-  const auto& a = k(c, s.kind);
+  const Row& a = k(c, s.kind);
   const I depth = (s.mw / s.simd) * (s.mh / s.pe), width = s.pe * s.simd * s.weight_bits, sharing = (s.pe + s.per_dsp - 1) / s.per_dsp;
   // A row that is left over shares with none: its product may be too small for a DSP.
   const bool small_rest = s.pe % s.per_dsp == 1 && s.bits_in + s.weight_bits < c.dsp_bits;
@@ -96,91 +214,31 @@ Cost packed_cost(const StageShape& s, C c) {
           s.logic ? 0.0 : blocks(c, depth, width, kRom), dsps, multiplier};
 }
 Cost constant_cost(const StageShape& s, C c) {
-  const auto& a = k(c, s.kind);
+  const Row& a = k(c, s.kind);
   return {a[0] + a[1] * s.sum_depth + a[2] * static_cast<double>(s.adder_bits) + a[3] * static_cast<double>(s.held_bits) + a[4] * static_cast<double>(s.double_bits), 0, 0, 0};
 }
-Cost mvau_cost(const StageShape& s, C c) {
-  const I depth = (s.mw / s.simd) * (s.mh / s.pe);
-  return multiply_cost(s, c, depth, s.pe * s.simd, s.pe, s.pe * (s.simd - 1));
-}
-Cost depthwise_cost(const StageShape& s, C c) {
-  return multiply_cost(s, c, groups(s) * taps(s), s.lanes_in, s.lanes_in, 0);
-}
-Cost pool_cost(const StageShape& s, C c) {
-  const auto& a = k(c, s.kind);
-  return {a[0] + a[1] * counter(taps(s)) + a[2] * static_cast<double>(s.lanes_in * s.bits_out), 0, 0, 0};
-}
-Cost threshold_cost(const StageShape& s, C c) {
-  const auto& a = k(c, s.kind);
-  const double lanes = static_cast<double>(s.lanes_in), x = s.bits_in;
-  double ram = 0;
-  double logic = 0;
-  const I per_lane = s.tables == 1 ? 1 : s.tables / s.lanes_in;
-  if (s.serial) {
-    const I depth = per_lane << s.level_bits;
-    ram = lanes * blocks(c, depth, s.entry_bits, kRom);
-    logic = lanes * memory_bits(c, depth, s.entry_bits, kRom);
-    return {a[0] + a[1] * lanes * x + a[2] * lanes * s.bits_out + a[3] * counter(per_lane) + a[4] * logic + a[5] * lanes * s.level_bits, ram, 0, 0};
-  }
-  for (int j = 0; j < s.level_bits; ++j) {
-    ram += lanes * blocks(c, per_lane << j, s.entry_bits, kRom);
-    logic += lanes * memory_bits(c, per_lane << j, s.entry_bits, kRom);
-  }
-  return {a[0] + (a[1] * lanes * x + a[2] * lanes * s.bits_out) * s.level_bits + a[3] * counter(per_lane) + a[4] * logic + a[5] * lanes * s.level_bits * s.level_bits / 2, ram, 0, 0};
-}
-Cost rescale_cost(const StageShape& s, C c) {
-  const auto& a = k(c, s.kind);
-  const double lanes = static_cast<double>(s.lanes_in), x = s.bits_in + (s.signed_in ? 0 : 1);
-  const I per_lane = s.tables == 1 ? 1 : s.tables / s.lanes_in, width = s.factor_bits + s.offset_bits;
-  const double ram = lanes * blocks(c, per_lane, width, kRom);
-  const double logic = per_lane > 1 ? lanes * memory_bits(c, per_lane, width, kRom) : 0.0;
-  const double rest = a[4] * logic + a[5] * counter(per_lane);
-  if (s.serial) return {a[2] * lanes * (x + s.sum_bits + s.factor_bits / 2.0) + rest, ram, 0, 0};
-  const double product = a[per_lane > 1 ? 0 : 1] * lanes * x * s.factor_bits;  // a constant factor keeps its ones only
-  // yosys builds a constant factor from adders; of others one block takes 16 x 16 (iCE40) or 27 x 18 bits (DSP48E2).
-  const bool dsp = per_lane > 1 && s.factor_bits + s.bits_in >= c.dsp_bits;
-  const I wide = c.family == Family::ice40 ? 16 : 27, narrow = c.family == Family::ice40 ? 16 : 18;
-  const double pieces = lanes * static_cast<double>(((static_cast<I>(x) + wide - 1) / wide) * ((s.factor_bits + narrow - 1) / narrow));
-  return {product + rest, ram, dsp ? pieces : 0.0, dsp ? product : 0.0};
-}
-Cost payload_cost(const StageShape& s, C c) {
-  const auto& a = k(c, s.kind);
-  return {a[0] + a[1] * static_cast<double>(s.lanes_in * s.bits_in) + a[2] * static_cast<double>(s.lanes_out * s.bits_out), 0, 0, 0};
-}
-Cost affine_cost(const StageShape& s, C c) {  // a multiplier, adders, clamps and constants a lane
-  const auto& a = k(c, s.kind);
-  const double in = static_cast<double>(s.lanes_in * s.bits_in), out = static_cast<double>(s.lanes_out * s.bits_out);
-  return {a[0] + a[1] * in + a[2] * out + (s.channels > 1 ? a[3] * in + a[4] * out : 0.0) + a[5] * in * s.bits_out / 8, 0, 0, 0};
-}
-Cost fifo_cost(const StageShape& s, C c) {
-  const auto& a = k(c, s.kind);
-  const I width = s.lanes_in * s.bits_in + (s.last_in ? 1 : 0);
-  return {a[0] + a[1] * static_cast<double>(width) + a[2] * bits_for(s.depth) + a[4] * memory_bits(c, s.depth, width, kRam),
-          blocks(c, s.depth, width, kRam), 0, 0};
-}
-
 // The new kinds are of a few counters and a payload: a rough fit of their own.
 double wide(const StageShape& s) { return static_cast<double>(s.lanes_in * s.bits_in); }
 Cost reorder_cost(const StageShape& s, C c) {
-  const auto& a = k(c, s.kind);
+  const Row& a = k(c, s.kind);
   const I depth = 2 * s.beats_in, width = s.lanes_in * s.bits_in;
   const double addresses = s.table ? static_cast<double>(s.beats_out * bits_for(s.beats_in)) : 0;
   return {a[0] + a[1] * (counter(s.beats_in) + counter(s.beats_out)) + a[2] * counter(depth) + a[3] * addresses + a[4] * memory_bits(c, depth, width, kRam),
           blocks(c, depth, width, kRam), 0, 0};
 }
 Cost select_cost(const StageShape& s, C c) {
-  const auto& a = k(c, s.kind);
+  const Row& a = k(c, s.kind);
   return {a[0] + a[1] * counter(largest(s.beats_in, s.beats_out)) + a[2] * static_cast<double>(s.lanes_out * s.bits_out), 0, 0, 0};
 }
 Cost product_cost(const StageShape& s, C c) {
-  const auto& a = k(c, s.kind);
+  const Row& a = k(c, s.kind);
   const double lanes = static_cast<double>(s.lanes_in), out = s.bits_out;  // the product has the bits of both operands
   const double multipliers = a[1] * lanes * s.bits_in * largest(1, s.bits_out - s.bits_in);
   const bool dsp = s.bits_out >= c.dsp_bits;
   return {a[0] + multipliers + a[2] * lanes * out, 0, dsp ? lanes : 0.0, dsp ? multipliers : 0.0};
 }
 Cost total_cost(const StageShape& s, C c) {
-  const auto& a = k(c, s.kind);
+  const Row& a = k(c, s.kind);
   const I depth = groups(s), width = s.lanes_in * s.bits_out;
   return {a[0] + a[1] * (counter(depth) + counter(s.mw)) + a[2] * wide(s) + a[3] * static_cast<double>(width) + a[4] * memory_bits(c, depth, width, kRam),
           depth > 1 ? blocks(c, depth, width, kRam) : 0, 0, 0};
@@ -225,7 +283,7 @@ const StageDef kStages[] = {
     {StageKind::skid, "skid", "two-entry buffer: full throughput, registered ready", "S -> M", "any lanes", beats_in, one, one, payload_cost},
     {StageKind::convert, "convert", "changes the number of lanes; one number divides the other", "S: lanes a -> M: lanes b",
      "a divides b or b divides a", both, [](const StageShape& s) { return s.lanes_out > s.lanes_in ? s.lanes_out / s.lanes_in : I(1); },
-     one, payload_cost},
+     one, convert_cost},
     {StageKind::argmax, "argmax", "place of the largest of MH values; ties to the lowest (or highest) place",
      "S: one value a beat -> M: one index a vector", "one lane", beats_in, [](const StageShape& s) { return s.mh; }, one, payload_cost},
     {StageKind::rescale, "rescale", "factor, offset and shift per channel, ties and clamp: the arithmetic form of a requantiser",
@@ -677,10 +735,26 @@ class Expander {
     else if (s.stage >= 0 && waiting > 0) skid(s, v);
   }
 
-  // One number for two resources: a block RAM of iCE40 parts for each 200 LUTs or so.
+  // One number for two resources: a block RAM of iCE40 parts for each 200 LUTs or so. A rule of its own, in rough LUT4: which form a
+  // requantiser takes must not move with every calibration.
   static double price(const StageShape& s) {
-    const Cost c = stage_def(s.kind).cost(s, ice40_calibration());
-    return c.lut4 + 200 * c.bram;
+    const double lanes = real(s.lanes_in), x = s.bits_in;
+    const I per = s.tables == 1 ? 1 : s.tables / s.lanes_in;
+    const auto logic = [](I depth, I width) { return ice40_brams(depth, width, kRom) ? 0 : real(depth * width); };
+    const auto ram = [](I depth, I width) { return real(ice40_brams(depth, width, kRom)); };
+    if (s.kind == StageKind::rescale) {
+      const I width = s.factor_bits + s.offset_bits;
+      const double xs = x + (s.signed_in ? 0 : 1), rest = 0.14 * (per > 1 ? lanes * logic(per, width) : 0.0) + 7.6 * counter(per) + 200 * lanes * ram(per, width);
+      return rest + (s.serial ? 1.43 * lanes * (xs + s.sum_bits + s.factor_bits / 2.0) : (per > 1 ? 1.92 : 0.724) * lanes * xs * s.factor_bits);
+    }
+    const double b = s.level_bits;
+    if (s.serial) {
+      const I depth = per << s.level_bits;
+      return 0.0771 * lanes * x + 3.84 * counter(per) + lanes * (0.138 * logic(depth, s.entry_bits) + 200 * ram(depth, s.entry_bits) + 5.76 * b);
+    }
+    double r = 0.0771 * lanes * x * b + 3.84 * counter(per) + 5.76 * lanes * b * b / 2;
+    for (int j = 0; j < s.level_bits; ++j) r += lanes * (0.138 * logic(per << j, s.entry_bits) + 200 * ram(per << j, s.entry_bits));
+    return r;
   }
   I slowest(std::size_t first) const {
     I c = 0;
@@ -761,6 +835,7 @@ std::int64_t ice40_brams(std::int64_t depth, std::int64_t width, Memory kind) {
 
 std::int64_t brams(Family f, std::int64_t depth, std::int64_t width, Memory kind) {
   if (f == Family::ice40) return ice40_brams(depth, width, kind);
+  if (f == Family::cells) return kind == Memory::writable && depth * width >= kMacroBits;
   if (kind == Memory::writable && (depth <= 64 || depth * width <= 2048)) return 0;
   I best = I(1) << 40;
   for (auto [d, w] : {std::pair<I, I>{512, 36}, {1024, 18}, {2048, 9}, {4096, 4}, {8192, 2}, {16384, 1}})
@@ -771,10 +846,11 @@ std::int64_t brams(Family f, std::int64_t depth, std::int64_t width, Memory kind
 Family family_of(std::string_view name) {
   if (name == "ice40") return Family::ice40;
   if (name == "xcup") return Family::xcup;
-  throw Error(Exit::no, fmt::format("no resources are known for the family '{}'", name)).expected("ice40 or xcup");
+  if (name == "cells") return Family::cells;
+  throw Error(Exit::no, fmt::format("no resources are known for the family '{}'", name)).expected("ice40, xcup or cells");
 }
 
-const Calibration& calibration(Family f) { return f == Family::ice40 ? ice40_calibration() : xcup_calibration(); }
+const Calibration& calibration(Family f) { return f == Family::ice40 ? ice40_calibration() : f == Family::xcup ? xcup_calibration() : cells_calibration(); }
 
 std::span<const StageDef> all_stages() { return kStages; }
 const StageDef& stage_def(StageKind k) { return kStages[static_cast<std::size_t>(k)]; }

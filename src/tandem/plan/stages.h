@@ -21,6 +21,20 @@ enum class StageKind : std::uint8_t {
 inline constexpr int kStageKinds = 25;
 bool two_inputs(StageKind k);
 
+// What a table of constants in logic comes to: its different functions of the lowest 4 and 6 address bits, the nodes of its decision
+// diagram above them and altogether, and the different columns that are not constant.
+struct TableLogic {
+  double leaves4 = 0, muxes4 = 0, leaves6 = 0, muxes6 = 0, nodes = 0, columns = 0;
+};
+// Of a stage's constants, see constants.h.
+struct StageConstants {
+  bool measured = false;   // else typical ones are assumed
+  TableLogic logic;        // of the tables, whether or not they become block RAM
+  double live = 0;         // multipliers with a weight that is not 0; comparisons with a table; bits of factors in use
+  double ones = 0;         // additions of constant factors; bits of constant comparisons
+  double negative = 0, powers = 0;  // constant factors below 0; those that are powers of two (offsets that are not 0)
+};
+
 // Every number that a stage's closed forms and its generator need. Widths are bits of one element.
 struct StageShape {
   StageKind kind = StageKind::skid;
@@ -55,6 +69,7 @@ struct StageShape {
   // mvau_constant: register levels of its sums; full adders in them, those with two operands, bits of shift registers
   int sum_depth = 1;
   std::int64_t adder_bits = 0, double_bits = 0, held_bits = 0;
+  StageConstants constants;
 };
 
 // What a stage uses, estimated, in the units of the family: LUTs (LUT4 of iCE40, LUT6 of xcup) and block RAMs
@@ -62,9 +77,13 @@ struct StageShape {
 struct Cost {
   double lut4 = 0, bram = 0;
   double dsp = 0, dsp_lut4 = 0;  // multipliers that synthesis maps to DSPs, and the LUTs this saves
+  double ff = 0;
 };
 // Families of parts: what their memories and multipliers are.
-enum class Family : std::uint8_t { ice40, xcup };
+// cells: standard cells, LUTs are then gate equivalents (a NAND of two inputs) and block RAMs SRAM macros.
+enum class Family : std::uint8_t { ice40, xcup, cells };
+// Standard cells: writable memories of so many bits become macros, smaller ones flip-flops.
+inline constexpr std::int64_t kMacroBits = 4096;
 // As targets name them. Error(no) where there are no closed forms.
 Family family_of(std::string_view name);
 
@@ -75,10 +94,21 @@ struct Calibration {
   std::string_view lut, bram, dsp;                      // the units, in words
   std::string_view source;
   int dsp_bits = 11;                                    // products of so many bits become DSPs
-  std::array<std::array<double, 6>, kStageKinds> lut4;  // per kind; meaning beside each closed form
+  using Row = std::array<double, 12>;
+  std::array<Row, kStageKinds> lut4;                    // per kind; meaning beside each closed form
+  std::array<Row, kStageKinds> ff{};
+  // What was measured, divided by the estimate: its 5 %, 50 % and 95 % quantiles. Of a stage by kind, of whole designs that no fit had seen.
+  struct Spread {
+    double low = 1, middle = 1, high = 1;
+  };
+  std::array<Spread, kStageKinds> stage{};
+  Spread design, design_ff;
 };
+// LUTs (LUT4, LUT6, gates) of a signed or unsigned number of `bits` times a signed weight, both varying, with a register behind it.
+double multiplier_luts(Family f, bool is_signed, int bits, int weight_bits);
 const Calibration& ice40_calibration();
 const Calibration& xcup_calibration();
+const Calibration& cells_calibration();
 const Calibration& calibration(Family f);
 
 struct StageDef {

@@ -124,6 +124,40 @@ Chart ratios(const Design& d) {
   return draw(r);
 }
 
+// Closed form and count of each stage: on the line they agree.
+Chart stage_scatter(const Design& d) {
+  Scatter s;
+  s.id = "stage-estimates";
+  s.title = "Estimate against synthesis, stage by stage";
+  s.x = {"estimated", d.unit, false, false, {}};
+  s.y = {"synthesised", d.unit, false, false, {}};
+  s.front_line = false;
+  std::size_t inside = 0;
+  for (const StageCount& c : d.stages) {
+    if (!(c.estimated > 0 && c.found > 0)) continue;  // a stage that synthesis removed has no place on a logarithmic axis
+    Point p;
+    p.x = c.estimated, p.y = c.found;
+    p.x_low = c.low, p.x_high = c.high;
+    p.fidelity = Fidelity::synthesised;
+    p.label = fmt::format("{}: {:+.0f} %", c.name, 100 * (c.estimated - c.found) / c.found);
+    inside += c.found >= c.low && c.found <= c.high;
+    s.points.push_back(std::move(p));
+  }
+  s.summary = fmt::format("{} of {} stages lie within the range in which 90 % of the stages of their kind lay when the closed forms were calibrated.", inside, s.points.size());
+  return draw(s);
+}
+
+Grid differences(const Design& d) {
+  Grid g;
+  g.columns = {{"layer"}, {"largest", true, "of the absolute differences"}, {"mean", true, "of the absolute differences"}, {"elements", true, "that differ, in %"}, {"first"}, {"cause"}};
+  for (const LayerDifference& l : d.differences) {
+    Cell cause(l.cause.empty() ? "equal" : l.cause);
+    cause.mark = l.cause.empty() ? "good" : "bad";
+    g.rows.push_back({Cell(l.layer), number_cell(l.max), number_cell(l.mean), number_cell(100 * l.share), Cell(l.first), cause});
+  }
+  return g;
+}
+
 // Work of each layer against what its own multipliers could do. The bytes are those of its result's stream.
 Chart roofline(const Design& d) {
   Roofline r;
@@ -220,6 +254,7 @@ std::string design_page(const Design& d, bool linked, std::string_view up, std::
   p.chart(shares(d));
   Chart q = ratios(d);
   if (!q.table.rows.empty()) p.chart(q);
+  if (!d.stages.empty()) p.chart(stage_scatter(d));
   Chart busy = roofline(d);
   if (busy.table.rows.size() > 1) p.chart(busy);
 
@@ -237,6 +272,7 @@ std::string design_page(const Design& d, bool linked, std::string_view up, std::
   } else {
     p.paragraph("This design was not simulated. `tandem verify` does it on the folder as it lies there.");
   }
+  if (!d.differences.empty()) p.table("difference-table", "Two runs compared layer by layer, in the order of the stream: the first layer that differs is where to look.", differences(d));
   for (const Waveform& w : d.waves) p.chart(draw(w));
 
   if (!d.precision.empty()) {

@@ -16,6 +16,17 @@ struct DesignLayer {
   std::int64_t cycles = 0;             // per frame, of its slowest stage
   double lut4 = 0, bram = 0, dsp = 0;  // estimated
 };
+struct StageCount {                    // LUTs or gates of one stage: the closed form with its 90 % range, and what synthesis counted
+  std::string name;
+  double estimated = 0, low = 0, high = 0, found = 0;
+};
+// Two runs compared layer by layer (`tandem verify --explain`).
+struct LayerDifference {
+  std::string layer;
+  double max = 0, mean = 0, share = 0; // of the absolute differences; share of the elements that differ, 0 to 1
+  std::string first;                   // where the first one is and both values; empty: none
+  std::string cause;                   // rounding, saturation, order, range, width; empty: none
+};
 struct DesignMetric {
   std::string name;
   Metric metric;
@@ -34,6 +45,9 @@ struct Design {
   bool ok = false;
   std::string reason, limit, frames;   // why not; what limits the speed; the data it was verified on
   std::vector<DesignLayer> layers;
+  std::vector<StageCount> stages;      // empty: not counted
+  std::string unit;                    // of their counts
+  std::vector<LayerDifference> differences;  // empty: nothing was compared
   std::vector<DesignMetric> metrics;
   std::vector<DesignBudget> budgets;
   std::vector<std::string> host;

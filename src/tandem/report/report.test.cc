@@ -136,6 +136,9 @@ Design random_design(Rng& r) {
   }
   for (const char* n : {"LUT4", "LUT4", "cycles per frame", "mismatches", "Fmax", "throughput"}) d.metrics.push_back({n, {odd(r), hostile(r), static_cast<Fidelity>(r.range(0, 8)), hostile(r), {}, {}}});
   d.budgets = {{"lut4", 5280, hostile(r)}};
+  d.unit = hostile(r);
+  for (std::int64_t n = r.range(0, 4); n > 0; --n) d.stages.push_back({hostile(r), odd(r), odd(r), odd(r), odd(r)});
+  for (std::int64_t n = r.range(0, 4); n > 0; --n) d.differences.push_back({hostile(r), odd(r), odd(r), odd(r), hostile(r), hostile(r)});
   Waveform w;
   w.id = "wave-0";
   w.title = hostile(r);
@@ -169,6 +172,20 @@ TEST(Report, hostile_names_are_harmless_everywhere) {
     check_page(study_page(random_study(r, r.range(0, 30), static_cast<int>(r.range(0, 4)), true)));
     if (HasFailure()) FAIL() << "study " << i;
   }
+}
+
+TEST(Report, stages_and_differences_are_shown) {
+  Design d;
+  d.name = "net";
+  d.unit = "LUT6";
+  d.stages = {{"net_00_mvau", 100, 90, 115, 104}, {"net_01_skid", 20, 20, 20, 30}, {"net_02_gone", 5, 4, 6, 0}};
+  d.differences = {{"s00_conv", 0, 0, 0, "", ""}, {"s01_relu", 3, 0.5, 0.25, "frame 0, element 7: 4 instead of 1", "saturation"}};
+  const std::string page = design_page(d);
+  EXPECT_EQ(fault(page), "");
+  EXPECT_NE(page.find("1 of 2 stages lie within"), page.npos);
+  EXPECT_NE(page.find("net_00_mvau: -4 %"), page.npos);
+  EXPECT_NE(page.find("frame 0, element 7: 4 instead of 1"), page.npos);
+  EXPECT_NE(page.find("saturation"), page.npos);
 }
 
 TEST(Report, study_of_20000_trials_stays_below_3_MB) {

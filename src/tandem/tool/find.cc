@@ -21,6 +21,7 @@ constexpr KnownTool kTools[] = {
     {"yosys", "yosys", "synthesis", "-V"},
     {"nextpnr-ice40", "nextpnr-ice40", "placement, routing and timing for iCE40", "--version"},
     {"icepack", "fpga-icestorm", "bitstreams for iCE40", ""},
+    {"sta", "opensta", "timing of standard cells", "-version", true},
     {"verilator", "verilator", "fast simulation and lint of Verilog", "--version"},
     {"iverilog", "iverilog", "a second Verilog simulator", "-V"},
     {"vvp", "iverilog", "runs what iverilog compiled", "-V"},

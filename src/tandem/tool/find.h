@@ -18,6 +18,7 @@ struct Tool {
 struct KnownTool {
   std::string_view name, package, used_for;
   std::string_view version_option;  // "" when the tool has none
+  bool optional = false;            // a machine without it is complete: one kind of target or one figure is missing
 };
 std::span<const KnownTool> known_tools();
 

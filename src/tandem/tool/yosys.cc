@@ -119,17 +119,25 @@ bool count_xcup(FabricCells& c, std::string_view type, std::int64_t n) {
 
 }  // namespace
 
-FabricResult synth_modules(Fabric fabric, const WorkFolder& work, const std::vector<std::string>& files, const std::vector<std::string>& modules,
-                           const SynthOptions& o, const Cancel& cancel) {
-  for (const auto& f : o.support) require_safe_name(f);
-  // The top only keeps the modules: nothing is connected, nothing is flattened.
-  std::string top = fmt::format("module {} ();\n", o.top);
+namespace {
+
+// A top that only keeps the modules: nothing is connected, nothing is flattened.
+std::string keep_top(const WorkFolder& work, const std::string& name, const std::vector<std::string>& modules) {
+  std::string top = fmt::format("module {} ();\n", name);
   for (std::size_t i = 0; i < modules.size(); ++i) {
     require_identifier(modules[i]);
     top += fmt::format("  (* keep *) {} u{} ();\n", modules[i], i);
   }
   work.put("keep_top.v", top + "endmodule\n");
-  std::string script = read_files(files, o.top) + "read_verilog -sv keep_top.v\n";
+  return "read_verilog -sv keep_top.v\n";
+}
+
+}  // namespace
+
+FabricResult synth_modules(Fabric fabric, const WorkFolder& work, const std::vector<std::string>& files, const std::vector<std::string>& modules,
+                           const SynthOptions& o, const Cancel& cancel) {
+  for (const auto& f : o.support) require_safe_name(f);
+  std::string script = read_files(files, o.top) + keep_top(work, o.top, modules);
   if (fabric == Fabric::ice40) script += fmt::format("synth_ice40 -noflatten {}-top {}\n", o.dsp ? "-dsp " : "", o.top);
   else script += fmt::format("synth_xilinx -family xcup -noiopad -noclkbuf {}-top {}\n", o.dsp ? "" : "-nodsp ", o.top);
   script += "tee -q -o stat.json stat -json\n";
@@ -152,6 +160,63 @@ FabricResult synth_modules(Fabric fabric, const WorkFolder& work, const std::vec
         throw Error(Exit::bad_input, fmt::format("{}: module {} holds {} cells of type {} that are not counted for {}", r.tool, name, n, printable(type), to_string(fabric)));
     }
   }
+  return r;
+}
+
+namespace {
+
+// The cell that stands for a memory macro, and what becomes one.
+constexpr std::string_view kMacro = R"((* blackbox *)
+module tandem_sram #(parameter WORDS = 1, parameter BITS = 1, parameter ADDRESS = 1) (
+  input clk, input re, input [ADDRESS-1:0] ra, output [BITS-1:0] q, input we, input [ADDRESS-1:0] wa, input [BITS-1:0] d);
+endmodule
+)";
+constexpr std::string_view kMacroMap = R"((* techmap_celltype = "$mem_v2" *)
+module tandem_memory (RD_CLK, RD_EN, RD_ARST, RD_SRST, RD_ADDR, RD_DATA, WR_CLK, WR_EN, WR_ADDR, WR_DATA);
+  parameter MEMID = "", SIZE = 1, OFFSET = 0, ABITS = 1, WIDTH = 1;
+  parameter INIT = 1'bx;
+  parameter RD_PORTS = 1, RD_CLK_ENABLE = 1, RD_CLK_POLARITY = 1, RD_TRANSPARENCY_MASK = 0, RD_COLLISION_X_MASK = 0, RD_WIDE_CONTINUATION = 0,
+    RD_CE_OVER_SRST = 0, RD_ARST_VALUE = 0, RD_SRST_VALUE = 0, RD_INIT_VALUE = 0;
+  parameter WR_PORTS = 1, WR_CLK_ENABLE = 1, WR_CLK_POLARITY = 1, WR_PRIORITY_MASK = 0, WR_WIDE_CONTINUATION = 0;
+  input [RD_PORTS-1:0] RD_CLK, RD_EN, RD_ARST, RD_SRST;
+  input [RD_PORTS*ABITS-1:0] RD_ADDR;
+  output [RD_PORTS*WIDTH-1:0] RD_DATA;
+  input [WR_PORTS-1:0] WR_CLK;
+  input [WR_PORTS*WIDTH-1:0] WR_EN;
+  input [WR_PORTS*ABITS-1:0] WR_ADDR;
+  input [WR_PORTS*WIDTH-1:0] WR_DATA;
+  wire _TECHMAP_FAIL_ = !(WR_PORTS == 1 && RD_PORTS == 1 && RD_CLK_ENABLE == 1 && OFFSET == 0 && WIDTH * SIZE >= MACRO_BITS);
+  tandem_sram #(.WORDS(SIZE), .BITS(WIDTH), .ADDRESS(ABITS)) _TECHMAP_REPLACE_ (
+    .clk(WR_CLK), .re(RD_EN), .ra(RD_ADDR), .q(RD_DATA), .we(WR_EN[0]), .wa(WR_ADDR), .d(WR_DATA));
+endmodule
+)";
+
+}  // namespace
+
+CellsResult synth_cells(const WorkFolder& work, const std::vector<std::string>& files, const std::string& liberty, const std::vector<std::string>& modules,
+                        std::int64_t macro_bits, const SynthOptions& o, const Cancel& cancel) {
+  require_safe_name(liberty);
+  require_safe_name(o.json);
+  for (const auto& f : o.support) require_safe_name(f);
+  std::string script = read_files(files, o.top);
+  if (!modules.empty()) script += keep_top(work, o.top, modules);
+  work.put("tandem_sram.v", kMacro);
+  std::string map(kMacroMap);
+  constexpr std::string_view kLimit = "MACRO_BITS";
+  map.replace(map.find(kLimit), kLimit.size(), std::to_string(macro_bits));
+  work.put("tandem_memory.v", map);
+  script += fmt::format("read_verilog -lib tandem_sram.v\nhierarchy -check -top {0}\nsynth -top {0} -run begin:fine\n"
+                        "techmap -map tandem_memory.v t:$mem_v2\nclean\nsynth -top {0} -run fine:\n"
+                        "dfflibmap -liberty {1}\nabc -liberty {1}\nopt_clean -purge\nwrite_json {2}\n", o.top, liberty, o.json);
+  forget(work, o.json);
+  CellsResult r;
+  r.tool = "yosys " + find("yosys").version;
+  r.run = run_script(work, "synth.ys", script, o.seconds, o.trust, cancel);
+  if (!r.run.ok()) throw tool_failed(r.tool, r.run, "the design was refused");
+  r.json = work.get(o.json);
+  const auto last = r.json.find_last_not_of(" \n\r\t");
+  if (r.json.front() != '{' || r.json[last] != '}' || r.json.find("\"" + o.top + "\"") == std::string::npos)
+    throw Error(Exit::limit, fmt::format("{} left an incomplete netlist", r.tool)).fix("look for a full disk or a lack of memory");
   return r;
 }
 

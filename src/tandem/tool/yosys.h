@@ -67,6 +67,17 @@ FabricResult synth_modules(Fabric fabric, const WorkFolder& work, const std::vec
 // LUTs of one LUT-RAM or shift-register cell; 0 for other cells.
 std::int64_t xcup_memory_luts(std::string_view cell);
 
+struct CellsResult {
+  std::string json;                    // the netlist, hierarchy kept: modules of cells of the library
+  std::string tool;
+  ProcessResult run;
+};
+// Standard cells: synth (not flattened), dfflibmap, abc with `liberty`, a file of the work folder. Memories of at least
+// `macro_bits` with one read and one write port become cells "tandem_sram" with the parameters WORDS, BITS, ADDRESS; others
+// become flip-flops or logic. `modules`: for themselves, as in synth_modules; empty: `options.top` and what it holds.
+CellsResult synth_cells(const WorkFolder& work, const std::vector<std::string>& files, const std::string& liberty, const std::vector<std::string>& modules,
+                        std::int64_t macro_bits, const SynthOptions& options, const Cancel& cancel = Cancel::never());
+
 struct CheckResult {
   std::int64_t problems = 0;           // of yosys `check` after `proc` (conflicting drivers, undriven, loops)
   std::int64_t latches = 0;
