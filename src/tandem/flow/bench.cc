@@ -316,6 +316,7 @@ I unpack(const rtl::StreamPort& p, const std::uint64_t* w, I lane) {
 
 std::vector<Stream> streams_of(const rtl::Design& d) {
   std::vector<Stream> r;
+  if (d.modules.empty()) return r;  // what synthesis left: nothing inside has a name
   r.push_back({-1, 0, "in", d.in, d.stages.front().last_in, 0});
   for (std::size_t i = 0; i < d.stages.size(); ++i) {
     const plan::StageShape& s = d.stages[i];
@@ -358,13 +359,14 @@ std::string bench_verilog(std::span<const rtl::Design> designs, bool taps) {
         ",\n  input wire [{1}:0] d{0}_s_tdata, input wire d{0}_s_tvalid, output wire d{0}_s_tready, input wire d{0}_s_tlast,\n"
         "  output wire [{2}:0] d{0}_m_tdata, output wire d{0}_m_tvalid, input wire d{0}_m_tready, output wire d{0}_m_tlast,\n"
         "  output wire [{3}:0] d{0}_faults, output wire d{0}_fault",
-        i, d.in.width() - 1, d.out.width() - 1, kMonitorBits * static_cast<I>(streams.size()) - 1);
+        i, d.in.width() - 1, d.out.width() - 1, std::max<I>(1, kMonitorBits * static_cast<I>(streams.size())) - 1);
     body += fmt::format(
         "  {1} d{0} (.clk(clk), .rst_n(rst_n), .s_axis_tdata(d{0}_s_tdata), .s_axis_tvalid(d{0}_s_tvalid),\n"
         "    .s_axis_tready(d{0}_s_tready), .s_axis_tlast(d{0}_s_tlast), .m_axis_tdata(d{0}_m_tdata),\n"
         "    .m_axis_tvalid(d{0}_m_tvalid), .m_axis_tready(d{0}_m_tready), .m_axis_tlast(d{0}_m_tlast));\n"
         "  assign d{0}_fault = |d{0}_faults;\n",
         i, d.top);
+    if (streams.empty()) body += fmt::format("  assign d{}_faults = 1'b0;\n", i);
     for (std::size_t k = 0; k < streams.size(); ++k) {
       const Stream& s = streams[k];
       const I width = s.shape.lanes * s.shape.bits;
@@ -406,7 +408,7 @@ std::string bench_cpp(std::span<const rtl::Design> designs, bool taps) {
     });
   calls += "}\nvoid monitors_all(Vtop& t, std::vector<Bench>& b) {\n";
   each([&](std::size_t i) {
-    const std::size_t bits = kMonitorBits * streams_of(designs[i]).size();
+    const std::size_t bits = std::max<std::size_t>(1, kMonitorBits * streams_of(designs[i]).size());
     return fmt::format("  b[{0}].monitors.resize({1});\n  sample(t.d{0}_faults, b[{0}].monitors.data());\n", i, (bits + 63) / 64);
   });
   calls += "}\n// TVALID must not look at TREADY.\nvoid check_valid(Vtop& t, std::vector<Bench>& b) {\n";

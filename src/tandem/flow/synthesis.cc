@@ -102,6 +102,7 @@ rtl::Design ice40_netlist(const rtl::Design& d, bool dsp, const Cancel& cancel) 
   if (!std::filesystem::is_regular_file(models, ec))
     throw Error(Exit::tool_missing, "yosys' models of the iCE40 cells were not found").at(models.string()).fix("apt-get install yosys");
   rtl::Design n = d;
+  n.modules.clear();  // flattened: their streams are gone
   n.files = {{"netlist.v", work.get("netlist.v")}, {"cells.v", "`define NO_ICE40_DEFAULT_ASSIGNMENTS\n" + read_file(models)}};
   return n;
 }

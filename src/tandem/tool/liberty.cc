@@ -334,7 +334,7 @@ std::string cell_models(const Liberty& l, const std::set<std::string>& cells) {
       const bool falling = c.clock.starts_with('~');
       std::string clock = falling ? c.clock.substr(1) : c.clock;
       while (clock.size() > 2 && clock.front() == '(') clock = clock.substr(1, clock.size() - 2);
-      body += fmt::format("  reg state;\n  always @({} {}) state <= {};\n", falling ? "negedge" : "posedge", clock, c.next_state);
+      body += fmt::format("  reg state;\n`ifdef RANDOM_STATE\n  initial state = $random;\n`endif\n  always @({} {}) state <= {};\n", falling ? "negedge" : "posedge", clock, c.next_state);
     }
     for (const LibertyPin& p : c.pins) {
       if (!p.output) continue;

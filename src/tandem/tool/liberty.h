@@ -35,7 +35,8 @@ struct Liberty {
 // Error(bad_input) with a line where it is no Liberty file, or has no NAND of two inputs, no buffer or no flip-flop.
 Liberty read_liberty(std::string_view text, std::string_view file);
 
-// A Verilog model for each of `cells`: plain functions and flip-flops, without delays. Error(no) naming a cell that has no model.
+// A Verilog model for each of `cells`: plain functions and flip-flops, without delays. With RANDOM_STATE defined
+// flip-flops begin at random, else unknown. Error(no) naming a cell that has no model.
 std::string cell_models(const Liberty& l, const std::set<std::string>& cells);
 
 }  // namespace tandem::tool
