@@ -26,9 +26,9 @@ struct Net {
   int frames, full_frames;
   friend void PrintTo(const Net& n, std::ostream* o) { *o << n.file; }
 };
-class RtlWholeNets : public testing::TestWithParam<Net> {};
+class WholeNets : public testing::TestWithParam<Net> {};
 
-TEST_P(RtlWholeNets, IsBitExactAndOnTime) {
+TEST_P(WholeNets, IsBitExactAndOnTime) {
   const Net& n = GetParam();
   const std::string file = data(n.file);
   if (!std::filesystem::exists(file)) {
@@ -61,7 +61,7 @@ TEST_P(RtlWholeNets, IsBitExactAndOnTime) {
 }
 const std::string kZoo = "qonnx_models/model_zoo/";
 INSTANTIATE_TEST_SUITE_P(
-    Published, RtlWholeNets,
+    Rtl, WholeNets,
     testing::Values(Net{"Tfc1w1a", kZoo + "MNIST/Brevitas_FINN_TFC/TFC/TFC_1W1A.onnx", "--target xcup --data mnist", 20, 10000},
                     Net{"Tfc1w2a", kZoo + "MNIST/Brevitas_FINN_TFC/TFC/TFC_1W2A.onnx", "--target xcup --data mnist", 20, 10000},
                     Net{"Tfc2w2a", kZoo + "MNIST/Brevitas_FINN_TFC/TFC/TFC_2W2A.onnx", "--target xcup --data mnist", 20, 10000},

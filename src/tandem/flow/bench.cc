@@ -439,6 +439,8 @@ std::string bench_stimulus(std::span<const rtl::Design> designs, std::span<const
 Bench::Bench(std::span<const rtl::Design> designs, bool taps, double seconds, const Cancel& cancel) : designs_(designs), taps_(taps) {
   tool::ModelOptions m;
   m.seconds = seconds;
+  // Thousands of cells become one function, on which an optimising compiler spends minutes.
+  if (std::any_of(designs.begin(), designs.end(), [](const rtl::Design& d) { return d.modules.empty(); })) m.optimise = "-O0";
   // Designs may share modules: those of one name are the same.
   std::map<std::string, std::uint64_t> put;
   for (const rtl::Design& d : designs)
