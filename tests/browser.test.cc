@@ -144,7 +144,7 @@ TEST(Browser, ADesignsPage) {
   const std::string page = report::design_page(d, true, "", kHands);
   EXPECT_LE(page.size(), 3u << 20);
   for (bool dark : {false, true})
-    for (int width : {1280, 500}) open(f, page, dark, width, 7, 4);
+    for (int width : {1280, 500}) open(f, page, dark, width, 6, 4);
 }
 
 TEST(Browser, AStudysPage) {

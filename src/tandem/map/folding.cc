@@ -81,26 +81,32 @@ void save_brams(const StageGraph& g, const Budget& b, std::vector<StageShape>& s
     f = best;
   }
   // Still too many: weights go to LUTs, the memory that costs fewest first, while they last.
-  e = evaluate(g, f, stages, plan::calibration(b.family));
-  while (e.cost.bram > b.bram) {
-    plan::Folding best = f;
-    Estimate least;
-    for (std::size_t i = 0; i < g.layers.size(); ++i) {
-      const Layer& l = g.layers[i];
-      if ((l.kind != LayerKind::dense && l.kind != LayerKind::depthwise) || f.of[i].logic) continue;
-      plan::Folding n = f;
-      n.of[i].logic = true;
-      const Estimate x = evaluate(g, n, stages, plan::calibration(b.family));
-      if (x.cost.bram >= e.cost.bram || x.lut4(false) + b.reserved_lut4 > b.lut4 * b.fill) continue;
-      if (best == f || x.cost.lut4 < least.cost.lut4) {
-        least = x;
-        best = n;
+  const auto to_logic = [&](plan::Folding& x) {
+    Estimate at = evaluate(g, x, stages, plan::calibration(b.family));
+    while (at.cost.bram > b.bram) {
+      plan::Folding best = x;
+      Estimate least;
+      for (std::size_t i = 0; i < g.layers.size(); ++i) {
+        const Layer& l = g.layers[i];
+        if ((l.kind != LayerKind::dense && l.kind != LayerKind::depthwise) || x.of[i].logic) continue;
+        plan::Folding n = x;
+        n.of[i].logic = true;
+        const Estimate y = evaluate(g, n, stages, plan::calibration(b.family));
+        if (y.cost.bram >= at.cost.bram || y.lut4(false) + b.reserved_lut4 > b.lut4 * b.fill) continue;
+        if (best == x || y.cost.lut4 < least.cost.lut4) {
+          least = y;
+          best = n;
+        }
       }
+      if (best == x) break;
+      x = best;
+      at = least;
     }
-    if (best == f) break;
-    f = best;
-    e = least;
-  }
+    return fits(at, b, false);
+  };
+  // Wider words cost LUTs that weights in logic then lack: where both together fail, the second alone may do.
+  plan::Folding narrow = smallest_folding(g);
+  if (!to_logic(f) && to_logic(narrow)) f = narrow;
   e = evaluate(g, f, stages, plan::calibration(b.family));
 }
 
