@@ -3,7 +3,7 @@
 namespace tandem::plan {
 
 // One row per stage kind, in the order of StageKind; what each column multiplies stands in the closed form of the stage (stages.cc).
-// Written by `tandem calibrate` from stages of random networks (flow/calibrate.cc, seed 0), each synthesised alone; coefficients >= 0 of
+// Fitted as `tandem calibrate` does, to stages of random networks (flow/calibrate.cc, seed 0), each synthesised alone; coefficients >= 0 of
 // least relative errors. Affine stages do not occur in these networks and have the row of add. Then, synthesised divided by closed form, the
 // 5, 50 and 95 % quantiles: of a stage, by kind; of LUTs and flip-flops of whole networks that the fit had not seen (seed 1; the figures
 // and what a test holds them to: flow/estimates.test.cc).
