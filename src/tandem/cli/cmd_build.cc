@@ -154,6 +154,10 @@ Run setup_verify(Options& o) {
       std::string json;
       for (const flow::Explanation& e : all) {
         if (e.against != "float32") equal = equal && e.equal();  // a float runtime may round
+        if (e.against == "Verilog") {  // for the design's page
+          std::filesystem::create_directories(std::filesystem::path(a->folder) / "explain");
+          write_file(std::filesystem::path(a->folder) / "explain" / "verilog.json", flow::to_json(e));
+        }
         std::string files;
         for (const auto& f : flow::write_waves(e, a->waves.empty() ? std::filesystem::path(a->folder) / "explain" : std::filesystem::path(a->waves))) files += (files.empty() ? "signals: " : ", ") + f.string();
         if (c.json) json += (json.empty() ? "" : ",\n") + flow::to_json(e);

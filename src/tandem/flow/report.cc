@@ -59,9 +59,14 @@ report::Design load_design(const fs::path& folder) {
   d.unit = text(c, "lut");
   if (const auto all = c.find("stages"))
     for (const Config& x : all->items()) d.stages.push_back({x.required<std::string>("name"), x.required<double>("estimated"), x.required<double>("low"), x.required<double>("high"), x.required<double>("found")});
-  if (const auto all = c.find("differences"))
-    for (const Config& x : all->items())
-      d.differences.push_back({x.required<std::string>("layer"), x.required<double>("max"), x.required<double>("mean"), x.required<double>("share"), text(x, "first"), text(x, "cause")});
+  if (const fs::path explained = folder / "explain" / "verilog.json"; fs::exists(explained))  // by `tandem verify --explain`
+    for (const Config& x : Config::parse(read_file(explained), explained.string()).at("layers").items()) {
+      const auto first = x.find("first");
+      d.differences.push_back({x.required<std::string>("layer"), x.required<double>("max"), x.required<double>("mean"),
+                               static_cast<double>(x.required<std::int64_t>("differing")) / static_cast<double>(std::max<std::int64_t>(1, x.required<std::int64_t>("elements"))),
+                               first ? fmt::format("frame {}, element {}: {} instead of {}", first->required<std::int64_t>("frame"), first->required<std::int64_t>("element"), first->required<double>("actual"), first->required<double>("expected")) : std::string(),
+                               first ? text(x, "cause") : std::string()});
+    }
   for (const Config& m : c.at("metrics").items()) {
     if (!m.find("value")) continue;  // no finite number
     d.metrics.push_back({m.required<std::string>("name"), {m.required<double>("value"), text(m, "unit"), fidelity_of(m.at("fidelity")), text(m, "source"), m.optional<double>("low"), m.optional<double>("high")}});

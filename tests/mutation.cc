@@ -1,4 +1,4 @@
-#include "tandem/flow/mutation.h"
+#include "tests/mutation.h"
 
 #include <algorithm>
 #include <charconv>
