@@ -117,6 +117,7 @@ struct Executor::Impl {
   std::vector<std::int64_t> run_length;              // requantisers: so many neighbours share a group
   std::vector<std::vector<std::int64_t>> states;
   std::vector<Bytes> bytes;                          // of each step
+  std::vector<Places> places;                        // of each step; empty but for transposes and concatenations
   Lined<std::uint8_t> codes;                         // the input of a step in bytes
   std::vector<std::int32_t> accumulators;            // what came of it, channels last
   ContractionHook hook;
@@ -148,6 +149,8 @@ struct Executor::Impl {
       table.emplace_back();
       levels.emplace_back();
       run_length.push_back(1);
+      places.emplace_back();
+      if (auto* v = std::get_if<IntMove>(&s.params); v && v->kind != IntMove::gather) places.back() = places_of(*v, shapes_of(p, s), p.buffers[s.out].shape);
       if (auto* r = std::get_if<IntRequant>(&s.params)) prepare(*r, s);
       if (auto* q = std::get_if<QuantizeFloat>(&s.params)) group.back() = group_index(q->cast.group, p.buffers[s.out].shape);
     }
@@ -316,16 +319,18 @@ struct Executor::Impl {
     } else if (auto* k = std::get_if<IntPool>(&s.params)) {
       pool(*k, get<T>(s.in[0], sa), shape(0), ys, y);
     } else if (auto* v = std::get_if<IntMove>(&s.params)) {
-      if (v->source.empty()) {
+      const Places& at = places[index];
+      const std::vector<std::int64_t>& from = v->kind == IntMove::gather ? v->index : at.index;
+      if (at.source.empty()) {
         const auto& a = get<T>(s.in[0], sa);
-        if (v->index.empty()) y = a;
+        if (from.empty()) y = a;
         else
-          for (std::size_t i = 0; i < y.size(); ++i) y[i] = v->index[i] < 0 ? static_cast<T>(v->fill) : a[v->index[i]];
+          for (std::size_t i = 0; i < y.size(); ++i) y[i] = from[i] < 0 ? static_cast<T>(v->fill) : a[from[i]];
       } else {
         std::vector<std::vector<T>> scratch(s.in.size());
         std::vector<const std::vector<T>*> in;
         for (std::size_t i = 0; i < s.in.size(); ++i) in.push_back(&get<T>(s.in[i], scratch[i]));
-        for (std::size_t i = 0; i < y.size(); ++i) y[i] = (*in[v->source[i]])[v->index[i]];
+        for (std::size_t i = 0; i < y.size(); ++i) y[i] = (*in[at.source[i]])[from[i]];
       }
     } else if (auto* r = std::get_if<IntRequant>(&s.params)) {
       requant(*r, index, get<T>(s.in[0], sa), ys, y);

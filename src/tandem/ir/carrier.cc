@@ -148,9 +148,10 @@ struct Run {
   }
   void operator()(const IntMove& m) {
     auto& y = out().n;
+    const Places at = places_of(m, shapes_of(p, *step), out_shape());
     for (std::size_t i = 0; i < y.size(); ++i) {
-      const std::int64_t from = m.index.empty() ? static_cast<std::int64_t>(i) : m.index[i];
-      y[i] = from < 0 ? Int128(m.fill) : in(m.source.empty() ? 0 : m.source[i])[from];
+      const std::int64_t from = at.index.empty() ? static_cast<std::int64_t>(i) : at.index[i];
+      y[i] = from < 0 ? Int128(m.fill) : in(at.source.empty() ? 0 : at.source[i])[from];
     }
   }
   void operator()(const IntRequant& r) {

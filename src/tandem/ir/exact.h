@@ -11,6 +11,7 @@
 // (plan). The literal evaluator (one rational per element) knows nothing of it and judges it.
 #pragma once
 #include <memory>
+#include <span>
 #include <string>
 #include <variant>
 #include <vector>
@@ -61,14 +62,19 @@ struct IntPool {
   std::int64_t kh, kw, stride_h, stride_w, pad_top, pad_left, pad_bottom, pad_right;  // ceil_mode resolved into pads
   std::vector<std::int64_t> position_factor;  // sum: [out_h*out_w] multipliers (excluded padding), else empty
 };
-struct IntMove {                       // out[i] = in[source[i]][index[i]]
-  enum Kind { reshape, transpose, concat, gather } kind;  // reshape: same order, no table
+struct IntMove {                       // out[i] = in[source[i]][index[i]], see places_of()
+  enum Kind { reshape, transpose, concat, gather } kind;  // reshape: same order
   std::vector<std::int64_t> perm;      // transpose
   std::int64_t axis = 0;               // concat, gather
-  std::vector<std::int32_t> source;
-  std::vector<std::int64_t> index;     // gather: -1 for `fill`
+  std::vector<std::int64_t> index;     // gather: the place of each element, -1 for `fill`
   std::int64_t fill = 0;
 };
+struct Places {
+  std::vector<std::int32_t> source;    // concat, else the only input
+  std::vector<std::int64_t> index;     // empty: in order
+};
+// Of each element of `out`; those of a gather are its index.
+Places places_of(const IntMove& m, std::span<const Shape> in, const Shape& out);
 // The pulled-back steps of one group: out level index = number of T <= N (flip: T <= -N).
 struct Thresholds {
   std::vector<Int128> t;               // ascending, levels-1 of them, clipped to [Nmin, Nmax + 1]
@@ -140,6 +146,9 @@ struct ExactProgram {
   std::vector<State> states;
   std::vector<std::string> host_nodes;  // nodes that run in f32 on the host
 };
+
+// Of the step's inputs.
+std::vector<Shape> shapes_of(const ExactProgram& p, const Step& s);
 
 // `max_bits`: widest integer allowed (128; hardware engines ask for 64). Throws Error(no) naming the
 // node, both scales and the remedies where an operand cannot be held.

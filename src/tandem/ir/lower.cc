@@ -10,6 +10,50 @@
 
 namespace tandem::ir {
 
+Places places_of(const IntMove& m, std::span<const Shape> in, const Shape& out) {
+  Places p;
+  if (m.kind == IntMove::gather) p.index = m.index;
+  if (m.kind == IntMove::transpose) {
+    const auto strides = row_major_strides(in[0]);
+    p.index.resize(static_cast<std::size_t>(element_count(out)));
+    Shape at(out.size());
+    std::int64_t from = 0;
+    for (std::int64_t& i : p.index) {
+      i = from;
+      for (std::size_t d = out.size(); d-- > 0;) {  // the next position of the output
+        const std::int64_t stride = strides[static_cast<std::size_t>(m.perm[d])];
+        from += stride;
+        if (++at[d] < out[d]) break;
+        from -= stride * out[d];
+        at[d] = 0;
+      }
+    }
+  }
+  if (m.kind == IntMove::concat) {
+    p.index.resize(static_cast<std::size_t>(element_count(out)));
+    p.source.resize(p.index.size());
+    const auto axis = static_cast<std::size_t>(m.axis);
+    const std::int64_t inner = element_count(Shape(out.begin() + m.axis + 1, out.end()));
+    std::int64_t at = 0;
+    for (std::size_t k = 0; k < in.size(); ++k) {
+      const std::int64_t e = in[k][axis], count = element_count(in[k]);
+      for (std::int64_t i = 0; i < count; ++i) {
+        const auto to = static_cast<std::size_t>((i / (e * inner) * out[axis] + at) * inner + i % (e * inner));
+        p.source[to] = static_cast<std::int32_t>(k);
+        p.index[to] = i;
+      }
+      at += e;
+    }
+  }
+  return p;
+}
+
+std::vector<Shape> shapes_of(const ExactProgram& p, const Step& s) {
+  std::vector<Shape> r;
+  for (int b : s.in) r.push_back(b < 0 ? Shape() : p.buffers[static_cast<std::size_t>(b)].shape);
+  return r;
+}
+
 std::vector<std::int32_t> group_index(const Shape& group, const Shape& full) {
   std::vector<std::int32_t> idx(static_cast<std::size_t>(element_count(full)), 0);
   if (group.empty() || element_count(group) == 1) return idx;
@@ -905,19 +949,6 @@ class Lowering {
       m.kind = IntMove::transpose;
       for (std::size_t i = 0; i < in.size(); ++i) m.perm.push_back(static_cast<std::int64_t>(in.size() - 1 - i));
       m.perm = n.attr_ints("perm", m.perm);
-      const auto strides = row_major_strides(in);
-      m.index.resize(static_cast<std::size_t>(element_count(out)));
-      Shape at(out.size());
-      std::int64_t from = 0;
-      for (std::int64_t& i : m.index) {
-        i = from;
-        for (std::size_t d = out.size(); d-- > 0;) {  // the next position of the output
-          from += strides[m.perm[d]];
-          if (++at[d] < out[d]) break;
-          from -= strides[m.perm[d]] * out[d];
-          at[d] = 0;
-        }
-      }
     } else if (n.op == "Gather") {
       m.kind = IntMove::gather;
       m.axis = normal_axis(n.attr_int("axis", 0), static_cast<std::int64_t>(in.size()), g_, n);
@@ -935,10 +966,12 @@ class Lowering {
       m.kind = IntMove::reshape;
     }
     Val y;
-    y.c.s = moved(x.c.s, in, out, m.index);
-    y.c.b = moved(x.c.b, in, out, m.index);
-    if (x.c.lo) y.c.lo = moved(*x.c.lo, in, out, m.index);
-    if (x.c.hi) y.c.hi = moved(*x.c.hi, in, out, m.index);
+    const bool scalars = x.c.s.scalar() && x.c.b.scalar() && (!x.c.lo || x.c.lo->scalar()) && (!x.c.hi || x.c.hi->scalar());
+    const std::vector<std::int64_t> from = scalars || m.kind == IntMove::gather ? m.index : places_of(m, std::span(&in, 1), out).index;
+    y.c.s = moved(x.c.s, in, out, from);
+    y.c.b = moved(x.c.b, in, out, from);
+    if (x.c.lo) y.c.lo = moved(*x.c.lo, in, out, from);
+    if (x.c.hi) y.c.hi = moved(*x.c.hi, in, out, from);
     Int128 lo = buffer(x.buf).lo, hi = buffer(x.buf).hi;
     y.buf = emit(std::move(m), {x.buf}, out, lo, hi);
     return y;
@@ -1030,20 +1063,10 @@ class Lowering {
     IntMove m{};
     m.kind = IntMove::concat;
     m.axis = axis;
-    m.source.resize(static_cast<std::size_t>(element_count(out)));
-    m.index.resize(m.source.size());
-    std::int64_t inner = element_count(Shape(out.begin() + axis + 1, out.end())), at = 0;
     std::vector<int> in;
     Int128 lo = 0, hi = 0;
     for (std::size_t k = 0; k < xs.size(); ++k) {
       const Buffer& b = buffer(xs[k].buf);
-      std::int64_t e = b.shape[axis], count = element_count(b.shape);
-      for (std::int64_t i = 0; i < count; ++i) {
-        std::int64_t o = i / (e * inner), r = i % (e * inner), to = (o * out[axis] + at) * inner + r;
-        m.source[to] = static_cast<std::int32_t>(k);
-        m.index[to] = i;
-      }
-      at += e;
       in.push_back(xs[k].buf);
       lo = k ? std::min(lo, b.lo) : b.lo;
       hi = k ? std::max(hi, b.hi) : b.hi;

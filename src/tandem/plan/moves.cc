@@ -29,13 +29,15 @@ I weight(const std::vector<bool>& m) {
 
 std::vector<std::int32_t> order_of(const Shape& frame, const std::vector<std::size_t>& axes) {
   const std::vector<I> strides = row_major_strides(frame);
-  std::vector<std::int32_t> order;
-  order.reserve(ix(element_count(frame)));
+  const I count = element_count(frame);
+  std::vector<std::int32_t> order(ix(count));
+  if (count == 0 || axes.empty()) return order;
+  const I n = frame[axes.back()], step = strides[axes.back()];
   std::vector<I> at(axes.size(), 0);
   I flat = 0;
-  for (I left = element_count(frame); left > 0; --left) {
-    order.push_back(static_cast<std::int32_t>(flat));
-    for (std::size_t d = axes.size(); d-- > 0;) {
+  for (I k = 0; k < count; k += n) {
+    for (I i = 0; i < n; ++i) order[ix(k + i)] = static_cast<std::int32_t>(flat + i * step);
+    for (std::size_t d = axes.size() - 1; d-- > 0;) {
       flat += strides[axes[d]];
       if (++at[d] < frame[axes[d]]) break;
       flat -= at[d] * strides[axes[d]];

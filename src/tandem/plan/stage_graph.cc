@@ -257,7 +257,7 @@ class Builder {
 
   // `a` in an order that a reader needs, `channels` of which make one place: as it is, or by letting the design's input stream
   // so, or behind a layer that holds the frame.
-  At arrange(const ir::Step& s, const At& a, const std::vector<std::int32_t>& want, std::int64_t channels) {
+  At arrange(const ir::Step& s, const At& a, const Order& want, std::int64_t channels) {
     if (a.v.order == want) {
       fixed_ = fixed_ || a.straight;
       At same = a;
@@ -616,7 +616,7 @@ class Builder {
       smaller = smaller || buffer(s.in[i]).shape != out;
     }
     const Shape f = frame_of(out);
-    std::vector<std::int32_t> want = at_[idx(s.in[0])].v.order;
+    Order want = at_[idx(s.in[0])].v.order;
     std::int64_t channels = at_[idx(s.in[0])].v.channels;
     if (smaller) {
       want = order_of(f, usual_axes(f));
@@ -872,20 +872,15 @@ class Builder {
     if (x.kind == ir::IntMove::transpose) {
       if (in.size() >= 2 && (x.perm.empty() || x.perm[0] != 0)) refuse(s, "it moves elements between samples");
       // to[source] = place in the transposed frame
-      const std::vector<std::int64_t> st = row_major_strides(fi);
       std::vector<std::int32_t> to(static_cast<std::size_t>(a.v.elements));
-      std::vector<std::int64_t> at(fo.size(), 0);
       const std::size_t skip = in.size() >= 2 ? 1 : 0;
-      for (std::int64_t o = 0; o < a.v.elements; ++o) {
-        std::int64_t src = 0;
-        for (std::size_t d = 0; d < fo.size(); ++d) src += at[d] * st[static_cast<std::size_t>(x.perm[d + skip]) - skip];
-        to[static_cast<std::size_t>(src)] = static_cast<std::int32_t>(o);
-        for (std::size_t d = fo.size(); d-- > 0;) {
-          if (++at[d] < fo[d]) break;
-          at[d] = 0;
-        }
-      }
-      for (std::int32_t& o : a.v.order) o = to[static_cast<std::size_t>(o)];
+      std::vector<std::size_t> axes;
+      for (std::size_t d = skip; d < x.perm.size(); ++d) axes.push_back(static_cast<std::size_t>(x.perm[d]) - skip);
+      std::int32_t o = 0;
+      for (std::int32_t source : order_of(fi, axes)) to[static_cast<std::size_t>(source)] = o++;
+      std::vector<std::int32_t> order = a.v.order;
+      for (std::int32_t& o : order) o = to[static_cast<std::size_t>(o)];
+      a.v.order = std::move(order);
     }
     at_[idx(s.out)] = a;
   }

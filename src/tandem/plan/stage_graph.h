@@ -33,6 +33,30 @@ struct Window {
   bool padded() const { return pt + pl + pb + pr > 0; }
 };
 
+// order[j]: flat logical index (row-major, without the batch) of the j-th element in a stream. Copies share the numbers.
+class Order {
+ public:
+  Order() = default;
+  Order(std::vector<std::int32_t> v) : v_(std::make_shared<const std::vector<std::int32_t>>(std::move(v))) {}
+  operator const std::vector<std::int32_t>&() const { return get(); }
+  const std::vector<std::int32_t>& get() const {
+    static const std::vector<std::int32_t> none;
+    return v_ ? *v_ : none;
+  }
+  using const_iterator = std::vector<std::int32_t>::const_iterator;
+  using iterator = const_iterator;
+  using value_type = std::int32_t;
+  const_iterator begin() const { return get().begin(); }
+  const_iterator end() const { return get().end(); }
+  std::size_t size() const { return get().size(); }
+  bool empty() const { return get().empty(); }
+  std::int32_t operator[](std::size_t j) const { return (*v_)[j]; }
+  friend bool operator==(const Order& a, const Order& b) { return a.v_ == b.v_ || a.get() == b.get(); }
+
+ private:
+  std::shared_ptr<const std::vector<std::int32_t>> v_;
+};
+
 // A frame's values between two layers.
 struct Values {
   int bits = 1;
@@ -40,8 +64,7 @@ struct Values {
   std::int64_t lo = 0, hi = 0;
   std::int64_t elements = 1;   // per frame
   std::int64_t channels = 1;   // per-channel constants repeat with this period in the stream
-  // order[j] = flat logical index (row-major, without the batch) of the j-th element in the stream.
-  std::vector<std::int32_t> order;
+  Order order;
 };
 
 struct Loop {

@@ -28,18 +28,24 @@ Shape broadcast(const Shape& a, const Shape& b) {
   return y;
 }
 
-Broadcaster::Broadcaster(const Shape& in, const Shape& out) : out_(out), stride_(out.size(), 0), same_(in == out) {
+Broadcaster::Broadcaster(const Shape& in, const Shape& out) {
   auto s = row_major_strides(in);
   TANDEM_CHECK(in.size() <= out.size(), "broadcast of rank {} to rank {}", in.size(), out.size());
-  std::size_t lead = out.size() - in.size();
-  for (std::size_t i = 0; i < in.size(); ++i) stride_[lead + i] = in[i] == 1 ? 0 : s[i];
+  const std::size_t lead = out.size() - in.size();
+  for (std::size_t i = out.size(); i-- > 0;) {
+    const Axis a{out[i], i < lead || in[i - lead] == 1 ? 0 : s[i - lead]};
+    if (!axes_.empty() && a.stride == axes_.back().stride * axes_.back().n) axes_.back().n *= a.n;
+    else if (a.n != 1) axes_.push_back(a);
+  }
+  if (!axes_.empty() && axes_.back().stride == 0) axes_.pop_back();
 }
 std::int64_t Broadcaster::operator()(std::int64_t flat) const {
-  if (same_) return flat;
   std::int64_t at = 0;
-  for (std::size_t i = out_.size(); i-- > 0;) {
-    at += flat % out_[i] * stride_[i];
-    flat /= out_[i];
+  for (std::size_t i = 0; i < axes_.size(); ++i) {
+    const auto [n, stride] = axes_[i];
+    if (i + 1 == axes_.size() && n > flat) return at + flat * stride;
+    at += flat % n * stride;
+    flat /= n;
   }
   return at;
 }

@@ -36,9 +36,10 @@ class Broadcaster {
   std::int64_t operator()(std::int64_t flat) const;
 
  private:
-  Shape out_;
-  std::vector<std::int64_t> stride_;
-  bool same_;
+  struct Axis {
+    std::int64_t n, stride;
+  };
+  std::vector<Axis> axes_;  // innermost first; those that act as one are one
 };
 
 // Windows of Conv and pooling over any number of axes, ONNX's attributes resolved (auto_pad, ceil_mode, dilations). For
