@@ -269,6 +269,7 @@ TEST(TfliteGraph, Moves) {
     std::vector<std::int32_t> constant;   // of the second input, i32; empty: none
     std::vector<int> want;                // the flat index in x of each element of y; -1: the zero point
     std::vector<std::int32_t> constant_shape{};
+    std::vector<std::size_t> lengths{};   // of the constants; empty: equal ones
   };
   const auto i32 = [](std::int32_t v) { return raw(v); };
   const std::vector<Move> moves{
@@ -286,6 +287,10 @@ TEST(TfliteGraph, Moves) {
       {"space to depth", {26, {0}, {1}, 19, {{0, i32(2)}}}, {1, 2, 4, 2}, {1, 1, 2, 8}, {}, {0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 12, 13, 14, 15}},
       {"gather", {36, {0, 2}, {1}, 23, {{0, i32(1)}}}, {2, 3}, {2, 2}, {2, 0}, {2, 0, 5, 3}},
       {"tile", {69, {0, 2}, {1}}, {1, 2}, {2, 4}, {2, 2}, {0, 1, 0, 1, 0, 1, 0, 1}},
+      {"blocks to the batch", {38, {0, 2, 3}, {1}}, {1, 2, 4, 1}, {4, 1, 2, 1}, {2, 2, 0, 0, 0, 0}, {0, 2, 1, 3, 4, 6, 5, 7}, {}, {2, 4}},
+      {"blocks to the batch, padded", {38, {0, 2, 3}, {1}}, {1, 4, 1}, {2, 3, 1}, {2, 2, 0}, {-1, 0, 2, -1, 1, 3}, {}, {1, 2}},
+      {"blocks from the batch", {37, {0, 2, 3}, {1}}, {4, 1, 2, 1}, {1, 2, 4, 1}, {2, 2, 0, 0, 0, 0}, {0, 2, 1, 3, 4, 6, 5, 7}, {}, {2, 4}},
+      {"blocks from the batch, cropped", {37, {0, 2, 3}, {1}}, {2, 2, 1}, {1, 2, 1}, {2, 1, 1}, {2, 1}, {}, {1, 2}},
       {"nearest neighbours", {97, {0, 2}, {1}}, {1, 1, 2, 1}, {1, 2, 4, 1}, {2, 4}, {0, 0, 1, 1, 0, 0, 1, 1}},
   };
   for (const Move& m : moves) {
@@ -296,10 +301,12 @@ TEST(TfliteGraph, Moves) {
     f.operators = {m.op};
     f.outputs = {1};
     const std::size_t constants = m.op.inputs.size() - static_cast<std::size_t>(std::count(m.op.inputs.begin(), m.op.inputs.end(), 0));
-    for (std::size_t k = 0; k < constants; ++k) {  // what is given, in as many equal parts
-      const std::size_t n = m.constant.size() / constants;
+    std::size_t from = 0;
+    for (std::size_t k = 0; k < constants; ++k) {  // what is given, in as many parts
+      const std::size_t n = m.lengths.empty() ? m.constant.size() / constants : m.lengths[k];
       std::string data;
-      for (std::size_t i = 0; i < n; ++i) data += raw(m.constant[k * n + i]);
+      for (std::size_t i = 0; i < n; ++i) data += raw(m.constant[from + i]);
+      from += n;
       f.tensors.push_back({"k", m.constant_shape.empty() ? std::vector<std::int32_t>{static_cast<std::int32_t>(n)} : m.constant_shape, 2, static_cast<std::uint32_t>(k + 1)});
       f.buffers.push_back(data);
     }
@@ -323,7 +330,8 @@ TEST(TfliteGraph, RefusesByName) {
     change(f);
     return f;
   };
-  graph_refused(with([](File& f) { f.operators[0].code = 117; }), "HARD_SWISH");
+  graph_refused(with([](File& f) { f.operators[0].code = 111; }), "ELU");
+  graph_refused(with([](File& f) { f.operators[0].code = 117; }), "2 inputs");
   graph_refused(with([](File& f) { f.operators[0].code = 142; }), "VAR_HANDLE");
   graph_refused(with([](File& f) { f.operators[0].inputs = {0}; }), "1 inputs");
   graph_refused(with([](File& f) { f.operators[0].inputs = {0, -1}; }), "missing");

@@ -489,10 +489,90 @@ struct Builder {
     if (v.size() != 1) refuse(fmt::format("input {} has {} elements", i, v.size()), "one");
     return v[0];
   }
-  void resize() {
+  void resize(const std::string& op) {
     ports(2, 2);
     moves(needed(0));
-    form("ResizeNearestNeighbor", {value(in(0))}, {{"size", integers_of(1)}, {"align_corners", whole("align_corners")}, {"half_pixel_centers", whole("half_pixel_centers")}});
+    form(op, {value(in(0))}, {{"size", integers_of(1)}, {"align_corners", whole("align_corners")}, {"half_pixel_centers", whole("half_pixel_centers")}});
+  }
+  void prelu() {
+    ports(2, 2);
+    Attributes a;
+    put(a, "x", needed(0)), put(a, "alpha", needed(1)), put(a, "y", out(0));
+    form("PRelu", {value(in(0)), value(in(1))}, a);
+  }
+  void batch_matmul() {
+    ports(2, 2);
+    Attributes a{{"adj_x", whole("adj_x")}, {"adj_y", whole("adj_y")}};
+    put(a, "a", needed(0)), put(a, "b", needed(1)), put(a, "y", out(0));
+    form("BatchMatMul", {value(in(0)), value(in(1))}, a);
+  }
+  // Blocks of height and width (or of the one axis behind the batch) into the batch, as dilated convolutions are written: padded, cut into
+  // blocks, the places within a block moved to the front.
+  struct Blocks {
+    Ints block, before, after;
+    std::size_t axes() const { return block.size(); }
+  };
+  Blocks blocks_of(std::size_t rank) const {
+    Blocks b;
+    b.block = integers_of(1);
+    const Ints edges = integers_of(2);
+    if (b.axes() < 1 || b.axes() > 2 || rank < b.axes() + 2 || edges.size() != 2 * b.axes()) refuse(fmt::format("blocks {} with {} margins for {} axes", to_string(Shape(b.block)), edges.size(), rank), "one or two axes behind the batch, two margins each");
+    for (std::size_t d = 0; d < b.axes(); ++d) {
+      b.before.push_back(edges[2 * d]), b.after.push_back(edges[2 * d + 1]);
+      if (b.block[d] < 1 || b.block[d] > 1'000'000 || b.before[d] < 0 || b.after[d] < 0 || b.before[d] > 1'000'000 || b.after[d] > 1'000'000) refuse(fmt::format("blocks of {} with margins of {} and {}", b.block[d], b.before[d], b.after[d]), "blocks from 1, margins from 0 on, to 1000000");
+    }
+    return b;
+  }
+  void space_to_batch() {
+    ports(3, 3);
+    moves(needed(0));
+    const Shape& x = tensor(in(0)).shape;
+    const Blocks b = blocks_of(x.size());
+    const std::string base = tensor_name(out(0));
+    Ints pads(2 * x.size()), cut{x[0]}, perm, order{0};
+    for (std::size_t d = 0; d < b.axes(); ++d) {
+      pads[d + 1] = b.before[d], pads[x.size() + d + 1] = b.after[d];
+      const std::int64_t n = x[d + 1] + b.before[d] + b.after[d];
+      if (n % b.block[d] != 0) refuse(fmt::format("blocks of {} in {} elements", b.block[d], n), "whole blocks");
+      cut.push_back(n / b.block[d]), cut.push_back(b.block[d]);
+      perm.push_back(static_cast<std::int64_t>(2 + 2 * d)), order.push_back(static_cast<std::int64_t>(1 + 2 * d));
+    }
+    for (std::size_t d = b.axes() + 1; d < x.size(); ++d) order.push_back(static_cast<std::int64_t>(cut.size())), cut.push_back(x[d]);
+    perm.insert(perm.end(), order.begin(), order.end());
+    const DType t = held(in(0));
+    Tensor z(t, Shape{});
+    if (const Ints& zeros = tensor(in(0)).quant.zero_points; !zeros.empty()) z.set(0, static_cast<double>(zeros[0]));
+    const ValueId padded = between("Pad", "_padded", {value(in(0)), integers(base + "_pads", pads), constant(base + "_zero", std::move(z))}, t);
+    const ValueId parts = between("Reshape", "_blocks", {padded, integers(base + "_blocks_shape", cut)}, t);
+    const ValueId moved = between("Transpose", "_moved", {parts}, t, {{"perm", perm}});
+    onnx("Reshape", {moved, integers(base + "_shape", tensor(out(0)).shape)});
+  }
+  void batch_to_space() {
+    ports(3, 3);
+    moves(needed(0));
+    const Shape& x = tensor(in(0)).shape;
+    const Blocks b = blocks_of(x.size());
+    const std::string base = tensor_name(out(0));
+    std::int64_t within = 1;
+    for (std::int64_t k : b.block) within *= k;
+    if (x[0] % within != 0) refuse(fmt::format("{} samples for blocks {}", x[0], to_string(Shape(b.block))), "whole blocks");
+    const auto n = static_cast<std::int64_t>(b.axes());
+    Ints cut = b.block, perm{n}, whole_{x[0] / within}, starts, ends, axes;
+    cut.push_back(x[0] / within);
+    for (std::int64_t d = 0; d < n; ++d) {
+      const auto at_ = static_cast<std::size_t>(d);
+      cut.push_back(x[at_ + 1]);
+      perm.push_back(n + 1 + d), perm.push_back(d);
+      const std::int64_t extent = x[at_ + 1] * b.block[at_];
+      if (b.before[at_] + b.after[at_] > extent) refuse(fmt::format("margins of {} and {} cut from {} elements", b.before[at_], b.after[at_], extent), "fewer");
+      whole_.push_back(extent), starts.push_back(b.before[at_]), ends.push_back(extent - b.after[at_]), axes.push_back(d + 1);
+    }
+    for (std::size_t d = b.axes() + 1; d < x.size(); ++d) perm.push_back(static_cast<std::int64_t>(cut.size())), cut.push_back(x[d]), whole_.push_back(x[d]);
+    const DType t = held(in(0));
+    const ValueId v = value(in(0)), parts = between("Reshape", "_blocks", {v, integers(base + "_blocks_shape", cut)}, t);
+    const ValueId moved = between("Transpose", "_moved", {parts}, t, {{"perm", perm}});
+    const ValueId joined = between("Reshape", "_joined", {moved, integers(base + "_joined_shape", whole_)}, t);
+    onnx("Slice", {joined, integers(base + "_starts", starts), integers(base + "_ends", ends), integers(base + "_axes", axes)});
   }
   void extreme(const std::string& op) {
     ports(2, 2);
@@ -521,6 +601,8 @@ struct Builder {
     if (op == "RELU") return mapped("Relu");
     if (op == "RELU6") return mapped("Relu6");
     if (op == "LEAKY_RELU") return mapped("LeakyRelu", {{"alpha", o->number("alpha")}});
+    if (op == "PRELU") return prelu();
+    if (op == "HARD_SWISH") return mapped("HardSwish");
     if (op == "LOGISTIC") return mapped("Logistic");
     if (op == "TANH") return mapped("Tanh");
     if (op == "SOFTMAX") return softmax();
@@ -551,7 +633,11 @@ struct Builder {
       if (o->inputs.size() != 3) refuse(fmt::format("{} inputs", o->inputs.size()), "3");
       return split(needed(0), single(2));
     }
-    if (op == "RESIZE_NEAREST_NEIGHBOR") return resize();
+    if (op == "RESIZE_NEAREST_NEIGHBOR") return resize("ResizeNearestNeighbor");
+    if (op == "RESIZE_BILINEAR") return resize("ResizeBilinear");
+    if (op == "BATCH_MATMUL") return batch_matmul();
+    if (op == "SPACE_TO_BATCH_ND") return space_to_batch();
+    if (op == "BATCH_TO_SPACE_ND") return batch_to_space();
     if (op == "PACK") return pack();
     if (op == "UNPACK") return unpack();
     if (op == "DEPTH_TO_SPACE") return blocks(true);

@@ -140,6 +140,7 @@ std::span<const OpDef> signal_ops();
 std::span<const OpDef> algebra_ops();
 std::span<const OpDef> control_ops();
 std::span<const OpDef> tflite_ops();
+std::span<const OpDef> tflite_recent_ops();
 std::span<const OpDef> open_quant_ops();
 std::span<const OpDef> ml_ops();
 std::span<const OpDef> random_ops();

@@ -12,6 +12,7 @@
 #include "tandem/ir/onnx.h"
 #include "tandem/ir/op.h"
 #include "tandem/ir/ops/cascade.h"
+#include "tandem/ir/ops/tflite_kit.h"
 #include "tandem/ir/ops/kit.h"
 #include "tandem/ir/random_graph.h"
 
@@ -47,6 +48,25 @@ T by_map(const std::string& map, const std::vector<T>& v, const Graph& g, const 
       const auto [lo, hi] = integer_range(g.values[static_cast<std::size_t>(n.outputs[0])].type.dtype);
       const float scale = static_cast<float>(arg(1)) * static_cast<float>(arg(2)) / static_cast<float>(arg(3));
       return std::clamp(static_cast<double>(std::nearbyint(static_cast<float>(x) * scale)) + arg(4), lo, hi);
+    }
+    if (map == "scaled" || map == "feature_scaled" || map == "time_scaled") {  // forms of TensorFlow Lite
+      using namespace tflite;
+      const std::size_t port = map == "feature_scaled" ? 1 : 0;
+      const DType t = g.values[static_cast<std::size_t>(n.outputs[port])].type.dtype;
+      const Quantised to = quantised(n, port == 1 ? "state" : "y");
+      const std::vector<float> ws = scales(n, "w_scale");
+      const float a = quantised(n, "x").scale, w = ws.empty() ? 1 : ws[ws.size() == 1 ? 0 : static_cast<std::size_t>(arg(1))], s = quantised(n, "state").scale;
+      const auto real = [&](const char* key) { return static_cast<float>(n.attr_float(key, 1)); };
+      const double factor = map == "feature_scaled"                       ? static_cast<double>(a * real("feature_scale") / s)
+                            : map == "time_scaled"                        ? static_cast<double>(s * real("time_scale") / to.scale)
+                            : n.op == "BatchMatMul"                       ? static_cast<double>(real("a_scale")) * static_cast<double>(real("b_scale")) / static_cast<double>(to.scale)
+                            : n.op == "FullyConnected" && ws.size() == 1 ? static_cast<double>(a * w) / static_cast<double>(to.scale)
+                                                                         : static_cast<double>(a) * static_cast<double>(w) / static_cast<double>(to.scale);
+      const bool wide = n.attr_int("accumulator", 32) == 64 || (n.op == "BatchMatMul" && t == DType::i16);
+      const auto sum = static_cast<std::int64_t>(x);
+      const Range range = port == 1 ? range_of(t) : activation_range(n, t, to);
+      if (port == 1) return static_cast<double>(to.zero + clamped(scaled(wrapped(sum), multiplier(factor)), range));
+      return static_cast<double>(clamped(static_cast<std::int64_t>(wide ? scaled_wide(sum, multiplier(factor)) : scaled(wrapped(sum), multiplier(factor))) + to.zero, range));
     }
     // Else it is an operator's name: the node's own, with its attributes, or a plain one.
     const auto low = [](std::string_view s) {
@@ -355,6 +375,14 @@ TEST(Ops, LiteralsAreComplete) {
 std::int64_t macs_by_extents(const Graph& g, const Node& n) {
   const auto size = [&](std::size_t i) { return element_count(shape_of(g, n.in(i))); };
   const Shape y = shape_of(g, n.outputs[0]), x = shape_of(g, n.in(0));
+  if (n.domain == "tflite") {
+    if (n.op == "Conv2D" || n.op == "DepthwiseConv2D") return y[0] * y[1] * y[2] * size(1);
+    if (n.op == "TransposeConv") return x[0] * x[1] * x[2] * size(1);
+    if (n.op == "FullyConnected") return element_count(y) * shape_of(g, n.in(1))[1];
+    if (n.op == "BatchMatMul") return element_count(y) * x[x.size() - (n.attr_int("adj_x", 0) ? 2 : 1)];
+    if (n.op == "SVDF") return x[0] * (size(1) + size(2));
+    return -1;
+  }
   if (n.op == "Conv" || n.op == "ConvInteger") return y[0] * element_count(spatial(y)) * size(1);
   if (n.op == "QLinearConv") return y[0] * element_count(spatial(y)) * size(3);
   if (n.op == "ConvTranspose") return y[0] * element_count(spatial(x)) * size(1);

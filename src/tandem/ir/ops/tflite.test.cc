@@ -462,6 +462,95 @@ TEST(TfliteForms, SoftmaxCurvesAndTables) {
     }
 }
 
+// A ramp in 16 bits, slopes of their own, neighbours in proportion, products of two varying matrices.
+TEST(TfliteForms, HardSwishSlopesNeighboursAndMatrices) {
+  for (std::uint64_t seed = 0; seed < 300; ++seed) {
+    {
+      const Case c = drawn("HardSwish", seed);
+      const Node& n = c.node();
+      const auto s = static_cast<float>(scale_of(n, "x")), o = static_cast<float>(scale_of(n, "y"));
+      const auto factor = [](double f, Wide& m) {  // 15 bits of it, and its power of two
+        const Multiplier k = multiplier(f);
+        m = saturated(nearest_ties_up(k.m, power(16)), 0, 32767);
+        return k.shift;
+      };
+      Wide out, gate;
+      const int out_shift = factor(static_cast<double>(s / 128 / o), out), gate_shift = factor(static_cast<double>(s / 128 / (3.0f / 32768)), gate);
+      for (std::int64_t i = 0; i < c.outputs[0].size(); ++i) {
+        const Wide d = (c.operand(0).int_at(i) - zero_of(n, "x")) * 128;
+        Wide ramp = gate_shift > 0 ? saturated(d * power(gate_shift - 1), -32768, 32767) : d;
+        ramp = nearest_ties_up(ramp * gate, power(15));
+        ramp = gate_shift > 0 ? saturated(ramp * 2, -32768, 32767) : nearest_ties_away(ramp, power(-gate_shift));
+        const Wide product = floor_of(ramp + 32768, 2) * nearest_ties_up(d * out, power(15));
+        const Wide whole = product < 0 ? -floor_of(-product, power(15)) : floor_of(product, power(15));
+        const Wide want = within(nearest_ties_away(whole, power(-out_shift)) + zero_of(n, "y"), DType::i8);
+        ASSERT_EQ(c.outputs[0].int_at(i), static_cast<std::int64_t>(want)) << "seed " << seed << " element " << i;
+        const double x = static_cast<double>(d) / 128 * scale_of(n, "x"), real = x * std::clamp(x + 3, 0.0, 6.0) / 6;
+        const auto held = static_cast<double>(within(static_cast<Wide>(std::llround(real / scale_of(n, "y"))) + zero_of(n, "y"), DType::i8));
+        ASSERT_NEAR(static_cast<double>(want), held, 1.0) << "seed " << seed << " element " << i;
+      }
+    }
+    {
+      const Case c = drawn("PRelu", seed);
+      const Node& n = c.node();
+      const Tensor &x = c.operand(0), &a = c.operand(1), &y = c.outputs[0];
+      for (std::int64_t i = 0; i < y.size(); ++i) {
+        const Wide d = x.int_at(i) - zero_of(n, "x"), slope = a.int_at(a.size() == x.size() ? i : i % a.size()) - zero_of(n, "alpha");
+        const double one = scale_of(n, "x") / scale_of(n, "y"), below = scale_of(n, "x") * scale_of(n, "alpha") / scale_of(n, "y");
+        ASSERT_EQ(y.int_at(i), static_cast<std::int64_t>(within((d >= 0 ? step(d, multiplier(one)) : step(d * slope, multiplier(below))) + zero_of(n, "y"), y.dtype()))) << "seed " << seed << " element " << i;
+      }
+    }
+    {
+      const Case c = drawn("ResizeBilinear", seed);
+      const Node& n = c.node();
+      const Shape &xs = c.operand(0).shape(), &ys = c.outputs[0].shape();
+      const bool corners = n.attr_int("align_corners", 0) != 0, centres = n.attr_int("half_pixel_centers", 0) != 0;
+      const auto position = [&](std::size_t axis, std::int64_t i) {  // in 2^-10
+        const std::int64_t less = corners && ys[axis] > 1 ? 1 : 0;
+        const auto size = static_cast<std::int64_t>(floor_of(2 * 1024 * (xs[axis] - less) + (ys[axis] - less), 2 * (ys[axis] - less)));
+        return std::clamp<std::int64_t>(i * size + (centres ? size / 2 - 512 : 0), 0, (xs[axis] - 1) * 1024);
+      };
+      for (std::int64_t i = 0; i < c.outputs[0].size(); ++i) {
+        const std::int64_t k = i % ys[3], v = position(2, i / ys[3] % ys[2]), u = position(1, i / ys[3] / ys[2] % ys[1]), b = i / ys[3] / ys[2] / ys[1];
+        Wide sum = 0;  // every pixel, with the hats around the position as its weight
+        for (std::int64_t r = 0; r < xs[1]; ++r)
+          for (std::int64_t q = 0; q < xs[2]; ++q)
+            sum += static_cast<Wide>(std::max<std::int64_t>(0, 1024 - std::abs(u - 1024 * r))) * std::max<std::int64_t>(0, 1024 - std::abs(v - 1024 * q)) * c.at(0, {b, r, q, k});
+        ASSERT_EQ(c.outputs[0].int_at(i), static_cast<std::int64_t>(nearest_ties_away(sum, power(20)))) << "seed " << seed << " element " << i;
+      }
+    }
+    {
+      const Case c = drawn("BatchMatMul", seed);
+      const Node& n = c.node();
+      const Tensor &a = c.operand(0), &b = c.operand(1), &y = c.outputs[0];
+      const bool turn_a = n.attr_int("adj_x", 0) != 0, turn_b = n.attr_int("adj_y", 0) != 0;
+      const Shape& ys = y.shape();
+      const std::size_t rank = ys.size();
+      const std::int64_t sums = a.shape()[rank - (turn_a ? 2 : 1)];
+      const Multiplier f = multiplier(scale_of(n, "a") * scale_of(n, "b") / scale_of(n, "y"));
+      const auto element = [&](const Tensor& t, const Shape& batch, std::int64_t row, std::int64_t column) {
+        const std::size_t own = t.shape().size() - 2;
+        std::int64_t flat = 0;
+        for (std::size_t d = 0; d < own; ++d) flat = flat * t.shape()[d] + (t.shape()[d] == 1 ? 0 : batch[batch.size() - own + d]);
+        return t.int_at((flat * t.shape()[own] + row) * t.shape()[own + 1] + column);
+      };
+      for (std::int64_t i = 0; i < y.size(); ++i) {
+        Shape batch(rank - 2);
+        std::int64_t left = i;
+        const std::int64_t column = left % ys[rank - 1];
+        left /= ys[rank - 1];
+        const std::int64_t row = left % ys[rank - 2];
+        left /= ys[rank - 2];
+        for (std::size_t d = rank - 2; d-- > 0;) batch[d] = left % ys[d], left /= ys[d];
+        Wide sum = 0;
+        for (std::int64_t k = 0; k < sums; ++k)
+          sum += static_cast<Wide>(element(a, batch, turn_a ? k : row, turn_a ? row : k) - zero_of(n, "a")) * (element(b, batch, turn_b ? column : k, turn_b ? k : column) - zero_of(n, "b"));
+        ASSERT_EQ(y.int_at(i), static_cast<std::int64_t>(within((y.dtype() == DType::i16 ? step_wide(sum, f) : step(sum, f)) + zero_of(n, "y"), y.dtype()))) << "seed " << seed << " element " << i;
+      }
+    }
+  }
+}
+
 TEST(TfliteForms, RecurrentLayers) {
   for (std::uint64_t seed = 0; seed < 200; ++seed) {
     const Case c = drawn("SVDF", seed);
