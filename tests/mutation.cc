@@ -10,7 +10,7 @@
 #include "tandem/tool/find.h"
 #include "tandem/tool/yosys.h"
 
-namespace tandem::flow {
+namespace tandem::proof {
 namespace {
 using I = std::int64_t;
 
@@ -540,4 +540,4 @@ MutationStats run_mutants(std::span<const rtl::Design> designs, std::span<const 
   return r;
 }
 
-}  // namespace tandem::flow
+}  // namespace tandem::proof

@@ -8,9 +8,9 @@
 #include <string_view>
 #include <vector>
 
-#include "tandem/flow/verify.h"
+#include "tandem/proof/verify.h"
 
-namespace tandem::flow {
+namespace tandem::proof {
 
 enum class FaultClass { operation, constant, width, sign, address, handshake };
 inline constexpr int kFaultClasses = 6;
@@ -60,4 +60,4 @@ struct MutationStats {
 // Throws Error(tool_missing) without Verilator; without yosys nothing is proven.
 MutationStats run_mutants(std::span<const rtl::Design> designs, std::span<const plan::StageGraph> graphs, std::span<const Stimulus> stimuli, const MutationParams& params, const Cancel& cancel = Cancel::never());
 
-}  // namespace tandem::flow
+}  // namespace tandem::proof

@@ -14,7 +14,7 @@
 #include "tandem/tool/verilator.h"
 #include "tandem/tool/yosys.h"
 
-namespace tandem::flow {
+namespace tandem::proof {
 namespace {
 using I = std::int64_t;
 using plan::StageKind;
@@ -309,4 +309,4 @@ TEST(RtlMutation, SitesAndProofs) {
 }
 
 }  // namespace
-}  // namespace tandem::flow
+}  // namespace tandem::proof

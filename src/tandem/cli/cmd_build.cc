@@ -149,25 +149,25 @@ Run setup_verify(Options& o) {
       p.float32 = a->float32;
       p.most_frames = a->frames;
       if (!a->expect.empty()) p.expected = read_npz(a->expect, c.limits);
-      const std::vector<flow::Explanation> all = flow::explain_folder(a->folder, p, *c.cancel);
+      const std::vector<proof::Explanation> all = flow::explain_folder(a->folder, p, *c.cancel);
       bool equal = true;
       std::string json;
-      for (const flow::Explanation& e : all) {
+      for (const proof::Explanation& e : all) {
         if (e.against != "float32") equal = equal && e.equal();  // a float runtime may round
         if (e.against == "Verilog") {  // for the design's page
           std::filesystem::create_directories(std::filesystem::path(a->folder) / "explain");
-          write_file(std::filesystem::path(a->folder) / "explain" / "verilog.json", flow::to_json(e));
+          write_file(std::filesystem::path(a->folder) / "explain" / "verilog.json", proof::to_json(e));
         }
         std::string files;
-        for (const auto& f : flow::write_waves(e, a->waves.empty() ? std::filesystem::path(a->folder) / "explain" : std::filesystem::path(a->waves))) files += (files.empty() ? "signals: " : ", ") + f.string();
-        if (c.json) json += (json.empty() ? "" : ",\n") + flow::to_json(e);
+        for (const auto& f : proof::write_waves(e, a->waves.empty() ? std::filesystem::path(a->folder) / "explain" : std::filesystem::path(a->waves))) files += (files.empty() ? "signals: " : ", ") + f.string();
+        if (c.json) json += (json.empty() ? "" : ",\n") + proof::to_json(e);
         else c.print(e.text() + (files.empty() ? "" : files + "\n") + "\n");
         if (c.json && !files.empty()) c.note(files);
       }
       if (c.json) c.print(JsonWriter().object().field("ok", equal).key("explained").raw("[" + json + "]").end());
       return equal ? Exit::done : Exit::no;
     }
-    const flow::VerifyResult r = flow::verify_folder(a->folder, x, c.seed, *c.cancel);
+    const proof::VerifyResult r = flow::verify_folder(a->folder, x, c.seed, *c.cancel);
     if (c.json) {
       JsonWriter j;
       j.object().field("ok", r.ok).field("frames", r.frames).field("words", r.words).field("mismatches", r.mismatches).field("fault", r.fault);

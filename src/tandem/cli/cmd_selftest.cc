@@ -2,7 +2,7 @@
 
 #include "tandem/base/progress.h"
 #include "tandem/cli/command.h"
-#include "tandem/flow/selftest.h"
+#include "tandem/proof/selftest.h"
 
 namespace tandem::cli {
 namespace {
@@ -29,7 +29,7 @@ Run setup(Options& o) {
   o.option("--replay", a->replay, "A mismatch that was saved: the same graph, inputs and folding through the engine that it names");
   return [a](Context& c) {
     if (a->graphs < 1) throw bad_input("--graphs is {}", a->graphs).expected("at least 1");
-    flow::SelftestParams p;
+    proof::SelftestParams p;
     p.graphs = a->graphs;
     p.seed = c.seed;
     p.operators = a->operators;
@@ -38,7 +38,7 @@ Run setup(Options& o) {
     if (!c.out.empty()) p.out = c.out;
     Progress progress("selftest", static_cast<std::uint64_t>(a->graphs));
     p.progress = [&](std::int64_t done, std::int64_t) { progress.update(static_cast<std::uint64_t>(done)); };
-    const flow::SelftestStats s = a->replay.empty() ? flow::selftest(p, *c.cancel) : flow::selftest_replay(a->replay, p, *c.cancel);
+    const proof::SelftestStats s = a->replay.empty() ? proof::selftest(p, *c.cancel) : proof::selftest_replay(a->replay, p, *c.cancel);
     progress.finish();
     if (c.json) {
       JsonWriter j;

@@ -91,8 +91,8 @@ Tensor output_values(const Exact& e, const std::vector<I>& words) {
 }
 
 // Every frame through exec: what the hardware receives and what it must send.
-Stimulus exact_frames(const Exact& e, const Tensor& frames, std::vector<I>* logical, const Cancel& cancel) {
-  Stimulus s;
+proof::Stimulus exact_frames(const Exact& e, const Tensor& frames, std::vector<I>* logical, const Cancel& cancel) {
+  proof::Stimulus s;
   exec::Executor x(e.program);
   const Shape want = e.program.buffers[static_cast<std::size_t>(e.program.inputs[0].buffer)].shape;
   Shape row = frames.shape();
@@ -125,7 +125,7 @@ std::string shape_text(const Shape& s) {
   return r.empty() ? "1" : r;
 }
 
-report::Waveform waveform(const VerifyResult& v, const plan::StageGraph& g) {
+report::Waveform waveform(const proof::VerifyResult& v, const plan::StageGraph& g) {
   report::Waveform w;
   w.id = "wave";
   w.title = "Both streams around the first output";
@@ -133,7 +133,7 @@ report::Waveform waveform(const VerifyResult& v, const plan::StageGraph& g) {
   w.first_cycle = v.trace_first;
   w.signals = {{"s_axis_tvalid", 1, {}}, {"s_axis_tready", 1, {}}, {"s_axis_tdata[0]", std::max(2, g.input.bits), {}},
                {"m_axis_tvalid", 1, {}}, {"m_axis_tready", 1, {}}, {"m_axis_tdata[0]", std::max(2, g.output.bits), {}}};
-  for (const TracedCycle& c : v.trace) {
+  for (const proof::TracedCycle& c : v.trace) {
     w.signals[0].values.push_back(c.in_valid);
     w.signals[1].values.push_back(c.in_ready);
     w.signals[2].values.push_back(c.in_valid ? std::optional<I>(c.in) : std::nullopt);
@@ -261,14 +261,14 @@ struct Less {
 };
 
 // At most 100 frames: gates are simulated some ten times slower.
-VerifyResult verify_netlist(const rtl::Design& netlist, const Stimulus& all, std::uint64_t seed, const Cancel& cancel) {
+proof::VerifyResult verify_netlist(const rtl::Design& netlist, const proof::Stimulus& all, std::uint64_t seed, const Cancel& cancel) {
   const std::size_t in = static_cast<std::size_t>(netlist.in.lanes * netlist.in.beats), out = static_cast<std::size_t>(netlist.out.lanes * netlist.out.beats);
   const std::size_t n = std::min<std::size_t>(100, all.in.size() / in);
-  const Stimulus s{{all.in.begin(), all.in.begin() + static_cast<std::ptrdiff_t>(n * in)}, {all.expected.begin(), all.expected.begin() + static_cast<std::ptrdiff_t>(n * out)}};
-  VerifyOptions o;
+  const proof::Stimulus s{{all.in.begin(), all.in.begin() + static_cast<std::ptrdiff_t>(n * in)}, {all.expected.begin(), all.expected.begin() + static_cast<std::ptrdiff_t>(n * out)}};
+  proof::VerifyOptions o;
   o.seed = seed;
   o.stalls = {0.3};
-  return verify({&netlist, 1}, {&s, 1}, o, cancel)[0];
+  return proof::verify({&netlist, 1}, {&s, 1}, o, cancel)[0];
 }
 
 // Once through, with one folding. `tried` is that of the folder's record.
@@ -419,7 +419,7 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
     require_space(tool::work_root(), f.work_bytes, "what the tools write");
   }
 
-  Stimulus stimulus;
+  proof::Stimulus stimulus;
   Tensor frames;
   if (p.verify) {
     frames = p.frames ? *p.frames : random_frames(e.program, g, p.random_frames, p.seed);
@@ -438,8 +438,8 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
     fs::create_directories(p.out / "rtl");
     fs::create_directories(p.out / "bench");
     for (const rtl::File& f : d.files) write_file(p.out / "rtl" / f.name, f.text);
-    write_file(p.out / "bench" / "top.v", bench_verilog({&d, 1}));
-    write_file(p.out / "bench" / "bench.cpp", bench_cpp({&d, 1}));
+    write_file(p.out / "bench" / "top.v", proof::bench_verilog({&d, 1}));
+    write_file(p.out / "bench" / "bench.cpp", proof::bench_cpp({&d, 1}));
     write_file(p.out / "folding.json", plan::to_json(g, choice.folding));
     write_file(p.out / "model.onnx", ir::onnx_bytes(graph));
     write_file(p.out / "driver.md", driver_text(r, g, d));
@@ -450,10 +450,10 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
   if (p.verify) {
     start = std::chrono::steady_clock::now();
     say(fmt::format("verifying {} frames in Verilator", frames.shape()[0]));
-    VerifyOptions o;
+    proof::VerifyOptions o;
     o.seed = p.seed;
     o.trace_cycles = 64;
-    r.verified = verify({&d, 1}, {&stimulus, 1}, o, cancel)[0];
+    r.verified = proof::verify({&d, 1}, {&stimulus, 1}, o, cancel)[0];
     r.verify_s = seconds_since(start);
     if (!r.verified->trace.empty()) r.wave = waveform(*r.verified, g);
     if (!r.verified->ok) {
@@ -655,24 +655,24 @@ Stored read_folder(const fs::path& folder, const std::optional<Tensor>& given, s
 
 }  // namespace
 
-VerifyResult verify_folder(const fs::path& folder, const std::optional<Tensor>& given, std::uint64_t seed, const Cancel& cancel) {
+proof::VerifyResult verify_folder(const fs::path& folder, const std::optional<Tensor>& given, std::uint64_t seed, const Cancel& cancel) {
   const Stored s = read_folder(folder, given, seed);
-  const Stimulus stimulus = exact_frames(s.exact, s.frames, nullptr, cancel);
-  VerifyOptions o;
+  const proof::Stimulus stimulus = exact_frames(s.exact, s.frames, nullptr, cancel);
+  proof::VerifyOptions o;
   o.seed = seed;
-  return verify({&s.design, 1}, {&stimulus, 1}, o, cancel)[0];
+  return proof::verify({&s.design, 1}, {&stimulus, 1}, o, cancel)[0];
 }
 
-std::vector<Explanation> explain_folder(const fs::path& folder, const ExplainFolderParams& p, const Cancel& cancel) {
+std::vector<proof::Explanation> explain_folder(const fs::path& folder, const ExplainFolderParams& p, const Cancel& cancel) {
   const Stored s = read_folder(folder, p.frames, p.seed);
   const Tensor frames = s.frames.rank() && s.frames.shape()[0] > p.most_frames ? s.frames.rows(0, p.most_frames) : s.frames;
-  std::vector<Explanation> r;
-  ExplainParams e;
+  std::vector<proof::Explanation> r;
+  proof::ExplainParams e;
   e.seed = p.seed;
   e.frames = p.most_frames;
-  if (p.verilog) r.push_back(explain(s.design, s.exact.stages, s.exact.program, frames, e, cancel));
-  if (p.expected) r.push_back(explain_values(s.graph, frames, *p.expected, cancel));
-  if (p.float32) r.push_back(explain_float(s.graph, frames, cancel));
+  if (p.verilog) r.push_back(proof::explain(s.design, s.exact.stages, s.exact.program, frames, e, cancel));
+  if (p.expected) r.push_back(proof::explain_values(s.graph, frames, *p.expected, cancel));
+  if (p.float32) r.push_back(proof::explain_float(s.graph, frames, cancel));
   return r;
 }
 

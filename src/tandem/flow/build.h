@@ -7,13 +7,13 @@
 #include <vector>
 
 #include "tandem/base/cancel.h"
-#include "tandem/flow/explain.h"
 #include "tandem/flow/cells.h"
 #include "tandem/flow/synthesis.h"
-#include "tandem/flow/verify.h"
 #include "tandem/hardware/target.h"
 #include "tandem/ir/graph.h"
 #include "tandem/map/folding.h"
+#include "tandem/proof/explain.h"
+#include "tandem/proof/verify.h"
 #include "tandem/report/chart.h"
 
 namespace tandem::flow {
@@ -74,11 +74,11 @@ struct BuildResult {
   std::vector<std::string> host;       // what stays on the host
   std::string frames_source;
   std::string limit;                   // what keeps it from being faster
-  std::optional<VerifyResult> verified;
+  std::optional<proof::VerifyResult> verified;
   std::optional<SynthesisResult> synthesis;  // iCE40: placed
   std::optional<StageSynthesis> stages;      // xcup: synthesised
   std::optional<CellsResult> cells;          // standard cells: synthesised
-  std::optional<VerifyResult> netlist;       // what synthesis left, compared with the exact result
+  std::optional<proof::VerifyResult> netlist;       // what synthesis left, compared with the exact result
   std::vector<BuildStage> stage_counts;      // where every stage was counted
   std::string lut, bram, dsp;                // units of the costs
   std::vector<std::pair<std::string, std::string>> provenance;  // what, with which, where and when
@@ -102,7 +102,7 @@ struct BuildResult {
 BuildResult build(const ir::Graph& model, const BuildParams& params, const Cancel& cancel = Cancel::never());
 
 // Verifies the Verilog of a folder written by build() as it lies there, on its frames or on `frames`.
-VerifyResult verify_folder(const std::filesystem::path& folder, const std::optional<Tensor>& frames = {},
+proof::VerifyResult verify_folder(const std::filesystem::path& folder, const std::optional<Tensor>& frames = {},
                            std::uint64_t seed = 0, const Cancel& cancel = Cancel::never());
 
 // The same folder, explained: its Verilog against the exact result layer by layer, the values a user expects (by names of the
@@ -114,7 +114,7 @@ struct ExplainFolderParams {
   std::int64_t most_frames = 64;       // the first ones
   std::uint64_t seed = 0;
 };
-std::vector<Explanation> explain_folder(const std::filesystem::path& folder, const ExplainFolderParams& params, const Cancel& cancel = Cancel::never());
+std::vector<proof::Explanation> explain_folder(const std::filesystem::path& folder, const ExplainFolderParams& params, const Cancel& cancel = Cancel::never());
 
 // What to type for a float model; `model` and `data` as typed, placeholders where empty.
 std::string quantize_line(const std::string& model, const std::string& data, bool build);

@@ -91,7 +91,7 @@ TEST(RtlBuild, FromModelToBitstream) {
   for (std::size_t i = 0; i < text.size(); ++i)
     if (text[i] != '\n') text[i] = text[i] == '3' ? '4' : '3';
   write_file(weights, text);
-  const flow::VerifyResult changed = flow::verify_folder(p.out);
+  const proof::VerifyResult changed = flow::verify_folder(p.out);
   EXPECT_FALSE(changed.ok);
   EXPECT_TRUE(changed.first.has_value());
 }

@@ -219,7 +219,7 @@ struct Activity {
   std::map<std::string, Toggles> nets;
   I cycles = 0;
 };
-Activity count_toggles(const tool::WorkFolder& work, const rtl::Design& d, const Stimulus& s, I cycles, double seconds, const Cancel& cancel) {
+Activity count_toggles(const tool::WorkFolder& work, const rtl::Design& d, const proof::Stimulus& s, I cycles, double seconds, const Cancel& cancel) {
   I beats = 0;
   work.put("in.hex", beats_hex(d.in, s.in, 4 * cycles, beats));
   // Two time units a cycle; the stimulus begins anew at its end.
@@ -457,7 +457,7 @@ CellCount count_cells(const Netlist& n, const tool::Liberty& l, double nm, doubl
   return r;
 }
 
-CellsResult synthesise_cells(const rtl::Design& d, const CellsParams& p, const Stimulus* stimulus, double interval, const Cancel& cancel) {
+CellsResult synthesise_cells(const rtl::Design& d, const CellsParams& p, const proof::Stimulus* stimulus, double interval, const Cancel& cancel) {
   const Prepared lib = library_of(p.target);
   const double nm = p.target.technology.node_nm, supply = p.target.technology.supply_v;
   CellsResult r;

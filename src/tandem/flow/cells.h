@@ -8,8 +8,8 @@
 
 #include "tandem/base/cancel.h"
 #include "tandem/flow/synthesis.h"
-#include "tandem/flow/verify.h"
 #include "tandem/hardware/target.h"
+#include "tandem/proof/verify.h"
 #include "tandem/tool/liberty.h"
 #include "tandem/tool/opensta.h"
 
@@ -86,7 +86,7 @@ struct CellsResult {
 };
 // Throws Error(tool_missing) naming the package of yosys or of the library. Without OpenSTA there is no timing and no power, and
 // a note; without Icarus no power. `stimulus`: frames for the toggles, and `interval` their cycles per frame (energies).
-CellsResult synthesise_cells(const rtl::Design& d, const CellsParams& params, const Stimulus* stimulus = nullptr, double interval = 0,
+CellsResult synthesise_cells(const rtl::Design& d, const CellsParams& params, const proof::Stimulus* stimulus = nullptr, double interval = 0,
                              const Cancel& cancel = Cancel::never());
 // The netlist in the place of the design, for verify().
 rtl::Design netlist_design(const rtl::Design& d, const CellsResult& r);

@@ -8,7 +8,7 @@
 #include "tandem/base/rng.h"
 #include "tandem/flow/calibrate.h"
 #include "tandem/flow/synthesis.h"
-#include "tandem/flow/verify.h"
+#include "tandem/proof/verify.h"
 #include "tandem/tool/verilator.h"
 #include "tandem/tool/work.h"
 #include "tandem/tool/yosys.h"
@@ -100,8 +100,8 @@ Dense random_dense(Rng r, Multipliers form, I largest, int least_bits = 1) {
   return d;
 }
 
-flow::Stimulus stimulus_of(const Dense& d, const plan::StageGraph& g, Rng r, I frames) {
-  flow::Stimulus s;
+proof::Stimulus stimulus_of(const Dense& d, const plan::StageGraph& g, Rng r, I frames) {
+  proof::Stimulus s;
   for (I f = 0; f < frames; ++f) {
     std::vector<Int128> x(static_cast<std::size_t>(d.vectors * d.columns)), y(static_cast<std::size_t>(d.vectors * d.rows));
     for (Int128& v : x) v = f == 0 ? least(d) : f == 1 ? most(d) : static_cast<Int128>(r.range(static_cast<I>(least(d)), static_cast<I>(most(d))));
@@ -131,7 +131,7 @@ constexpr Multipliers kForms[] = {Multipliers::logic, Multipliers::packed, Multi
 
 TEST(RtlEngines, EveryFormIsBitExact) {
   std::vector<rtl::Design> designs;
-  std::vector<flow::Stimulus> stimuli;
+  std::vector<proof::Stimulus> stimuli;
   std::map<StageKind, int> kinds;
   for (std::uint64_t i = 0; i < 30; ++i) {
     const Dense d = random_dense(Rng(i, "engines"), kForms[i % 3], 12);
@@ -143,9 +143,9 @@ TEST(RtlEngines, EveryFormIsBitExact) {
   EXPECT_GT(kinds[StageKind::mvau_logic], 6);  // one-bit operands take the plain form
   EXPECT_GT(kinds[StageKind::mvau_packed], 6);
   EXPECT_GT(kinds[StageKind::mvau_constant], 6);
-  flow::VerifyOptions o;
+  proof::VerifyOptions o;
   o.designs_per_model = 30;
-  const auto results = flow::verify(designs, stimuli, o);
+  const auto results = proof::verify(designs, stimuli, o);
   for (std::size_t i = 0; i < results.size(); ++i) {
     EXPECT_TRUE(results[i].ok) << "seed " << i << ": " << results[i].text();
     I cycles = 0;

@@ -5,9 +5,9 @@
 
 #include "tandem/base/rng.h"
 #include "tandem/exec/exec.h"
-#include "tandem/flow/verify.h"
 #include "tandem/ir/op.h"
 #include "tandem/plan/stage_graph.h"
+#include "tandem/proof/verify.h"
 #include "tandem/tool/find.h"
 #include "tandem/tool/iverilog.h"
 #include "tandem/tool/verilator.h"
@@ -157,7 +157,7 @@ TEST(RtlSynthesis, NetlistOfIce40SendsTheSameWords) {
   const rtl::Design d = design(g, sg), n = ice40_netlist(d, false);
   EXPECT_NE(n.files[0].text.find("SB_LUT4"), std::string::npos);
   exec::Executor e(lower_exact(g, 64));
-  Stimulus s;
+  proof::Stimulus s;
   Rng r(3, "frames");
   for (int f = 0; f < 100; ++f) {
     std::vector<float> x;
@@ -170,9 +170,9 @@ TEST(RtlSynthesis, NetlistOfIce40SendsTheSameWords) {
       to->insert(to->end(), stream.begin(), stream.end());
     }
   }
-  VerifyOptions o;
+  proof::VerifyOptions o;
   o.stalls = {0.3};
-  const VerifyResult a = verify({&d, 1}, {&s, 1}, o)[0], b = verify({&n, 1}, {&s, 1}, o)[0];
+  const proof::VerifyResult a = proof::verify({&d, 1}, {&s, 1}, o)[0], b = proof::verify({&n, 1}, {&s, 1}, o)[0];
   EXPECT_TRUE(a.ok) << a.text();
   EXPECT_TRUE(b.ok) << b.text();
   EXPECT_EQ(b.frames, 100);

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-namespace tandem::flow {
+namespace tandem::proof {
 
 // What is known of the values when a cause is looked for. Values are integers in one order, whole frames.
 struct CauseContext {
@@ -27,4 +27,4 @@ struct Cause {
 // `actual` may be shorter or longer.
 Cause find_cause(std::span<const std::int64_t> expected, std::span<const std::int64_t> actual, std::int64_t per_frame, const CauseContext& context = {});
 
-}  // namespace tandem::flow
+}  // namespace tandem::proof

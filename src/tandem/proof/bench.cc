@@ -1,4 +1,4 @@
-#include "tandem/flow/bench.h"
+#include "tandem/proof/bench.h"
 
 #include <algorithm>
 #include <map>
@@ -6,7 +6,7 @@
 #include "tandem/base/hash.h"
 #include "tandem/tool/work.h"
 
-namespace tandem::flow {
+namespace tandem::proof {
 namespace {
 using I = std::int64_t;
 
@@ -538,4 +538,4 @@ std::vector<BenchRun> Bench::run(std::span<const Stimulus> stimuli, const BenchP
   return all;
 }
 
-}  // namespace tandem::flow
+}  // namespace tandem::proof

@@ -1,4 +1,4 @@
-#include "tandem/flow/selftest.h"
+#include "tandem/proof/selftest.h"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 
 #include "tandem/base/error.h"
 
-namespace tandem::flow {
+namespace tandem::proof {
 namespace {
 
 TEST(Selftest, GraphsOfEveryOperator) {
@@ -80,4 +80,4 @@ TEST(RtlSelftest, AFaultInVerilogIsShrunkAndReplays) {
 }
 
 }  // namespace
-}  // namespace tandem::flow
+}  // namespace tandem::proof

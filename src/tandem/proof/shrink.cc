@@ -1,4 +1,4 @@
-#include "tandem/flow/shrink.h"
+#include "tandem/proof/shrink.h"
 
 #include <algorithm>
 #include <set>
@@ -6,7 +6,7 @@
 #include "tandem/ir/exact.h"
 #include "tandem/ir/op.h"
 
-namespace tandem::flow {
+namespace tandem::proof {
 namespace {
 using namespace ir;
 
@@ -148,4 +148,4 @@ Failing shrink(Failing start, const StillFails& fails, std::size_t at_once, int 
   return start;
 }
 
-}  // namespace tandem::flow
+}  // namespace tandem::proof

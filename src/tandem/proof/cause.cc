@@ -1,4 +1,4 @@
-#include "tandem/flow/cause.h"
+#include "tandem/proof/cause.h"
 
 #include <algorithm>
 #include <bit>
@@ -6,7 +6,7 @@
 
 #include "tandem/base/error.h"
 
-namespace tandem::flow {
+namespace tandem::proof {
 namespace {
 using I = std::int64_t;
 
@@ -193,4 +193,4 @@ Cause find_cause(std::span<const I> expected, std::span<const I> actual, I per_f
   return *r;
 }
 
-}  // namespace tandem::flow
+}  // namespace tandem::proof

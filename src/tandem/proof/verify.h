@@ -9,10 +9,10 @@
 
 #include "tandem/base/cancel.h"
 #include "tandem/base/metric.h"
-#include "tandem/flow/bench.h"
 #include "tandem/plan/timing.h"
+#include "tandem/proof/bench.h"
 
-namespace tandem::flow {
+namespace tandem::proof {
 
 struct VerifyOptions {
   std::uint64_t seed = 0;
@@ -57,4 +57,4 @@ std::vector<VerifyResult> verify(std::span<const rtl::Design> designs, std::span
 void judge(const rtl::Design& d, const Stimulus& stimulus, const BenchRun& run, bool unstalled, const BenchParams& p, VerifyResult& v);
 std::int64_t patience_for(std::span<const rtl::Design> designs, std::int64_t least);
 
-}  // namespace tandem::flow
+}  // namespace tandem::proof

@@ -1,4 +1,4 @@
-#include "tandem/flow/cause.h"
+#include "tandem/proof/cause.h"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 
 #include "tandem/base/rng.h"
 
-namespace tandem::flow {
+namespace tandem::proof {
 namespace {
 using I = std::int64_t;
 
@@ -113,4 +113,4 @@ TEST(Cause, MissingAndOther) {
 }
 
 }  // namespace
-}  // namespace tandem::flow
+}  // namespace tandem::proof

@@ -1,10 +1,10 @@
-#include "tandem/flow/verify.h"
+#include "tandem/proof/verify.h"
 
 #include <algorithm>
 
 #include "tandem/base/hash.h"
 
-namespace tandem::flow {
+namespace tandem::proof {
 namespace {
 using I = std::int64_t;
 
@@ -124,4 +124,4 @@ std::string VerifyResult::text() const {
   return s;
 }
 
-}  // namespace tandem::flow
+}  // namespace tandem::proof

@@ -6,9 +6,9 @@
 
 #include "tandem/base/rng.h"
 #include "tandem/exec/exec.h"
-#include "tandem/flow/verify.h"
 #include "tandem/ir/op.h"
 #include "tandem/plan/timing.h"
+#include "tandem/proof/verify.h"
 
 namespace tandem {
 namespace {
@@ -121,7 +121,7 @@ TEST(MapQueues, FullRateAndNotABeatMore) {
 // The same in Verilator: as computed, and with one beat less in one queue.
 TEST(RtlQueues, FullRateAndNotABeatMore) {
   std::vector<rtl::Design> designs;
-  std::vector<flow::Stimulus> stimuli;
+  std::vector<proof::Stimulus> stimuli;
   std::vector<Rate> free;
   std::vector<bool> shrunk;
   for (std::uint64_t seed = 1000; designs.size() < 6; ++seed) {
@@ -132,7 +132,7 @@ TEST(RtlQueues, FullRateAndNotABeatMore) {
     std::vector<plan::StageShape> s;
     expand(g, f, s);
     for (std::size_t q : map::join_queues(s)) s[q].depth = map::kUnlimited;
-    flow::Stimulus st;
+    proof::Stimulus st;
     exec::Executor x(p);
     Rng r(seed, "frames");
     for (int frame = 0; frame < 14; ++frame) {
@@ -160,9 +160,9 @@ TEST(RtlQueues, FullRateAndNotABeatMore) {
       break;
     }
   }
-  const auto results = flow::verify(designs, stimuli, {.stalls = {0.5}});
+  const auto results = proof::verify(designs, stimuli, {.stalls = {0.5}});
   for (std::size_t i = 0; i < results.size(); ++i) {
-    const flow::VerifyResult& v = results[i];
+    const proof::VerifyResult& v = results[i];
     EXPECT_TRUE(v.predicted.known);
     EXPECT_EQ(v.mismatches, 0) << i;
     const double best = static_cast<double>(free[i].cycles) / static_cast<double>(free[i].frames);

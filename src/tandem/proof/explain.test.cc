@@ -1,4 +1,4 @@
-#include "tandem/flow/explain.h"
+#include "tandem/proof/explain.h"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 #include "tandem/ir/op.h"
 #include "tandem/plan/stage_graph.h"
 
-namespace tandem::flow {
+namespace tandem::proof {
 namespace {
 using I = std::int64_t;
 
@@ -176,4 +176,4 @@ TEST(Explain, ValuesGivenByName) {
 }
 
 }  // namespace
-}  // namespace tandem::flow
+}  // namespace tandem::proof

@@ -1,27 +1,27 @@
-#include "tandem/flow/selftest.h"
+#include "tandem/proof/selftest.h"
 
 #include <charconv>
 #include <chrono>
 #include <cmath>
 #include <optional>
 
+#include "tandem/base/file.h"
 #include "tandem/base/nearest.h"
 #include "tandem/exec/exec.h"
 #include "tandem/exec/float.h"
-#include "tandem/base/file.h"
-#include "tandem/flow/shrink.h"
-#include "tandem/flow/verify.h"
 #include "tandem/ir/dump.h"
 #include "tandem/ir/onnx.h"
 #include "tandem/ir/op.h"
 #include "tandem/ir/random_graph.h"
 #include "tandem/map/queues.h"
 #include "tandem/plan/stage_graph.h"
+#include "tandem/proof/shrink.h"
+#include "tandem/proof/verify.h"
 #include "tandem/rtl/generate.h"
 #include "tandem/tensor/npy.h"
 #include "tandem/train/learn.h"
 
-namespace tandem::flow {
+namespace tandem::proof {
 namespace {
 
 using namespace tandem::ir;
@@ -465,4 +465,4 @@ SelftestStats selftest_replay(const std::filesystem::path& file, const SelftestP
   return Selftest(p, cancel).replay(file);
 }
 
-}  // namespace tandem::flow
+}  // namespace tandem::proof

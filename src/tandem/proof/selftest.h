@@ -12,7 +12,7 @@
 #include "tandem/ir/graph.h"
 #include "tandem/rtl/generate.h"
 
-namespace tandem::flow {
+namespace tandem::proof {
 
 struct SelftestParams {
   std::int64_t graphs = 100;
@@ -56,4 +56,4 @@ SelftestStats selftest(const SelftestParams& params, const Cancel& cancel = Canc
 // Nothing is shrunk or saved.
 SelftestStats selftest_replay(const std::filesystem::path& file, const SelftestParams& params, const Cancel& cancel = Cancel::never());
 
-}  // namespace tandem::flow
+}  // namespace tandem::proof

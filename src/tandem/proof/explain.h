@@ -8,13 +8,13 @@
 #include <string_view>
 #include <vector>
 
-#include "tandem/flow/cause.h"
-#include "tandem/flow/verify.h"
 #include "tandem/ir/exact.h"
+#include "tandem/proof/cause.h"
+#include "tandem/proof/verify.h"
 #include "tandem/report/chart.h"
 #include "tandem/tensor/npy.h"
 
-namespace tandem::flow {
+namespace tandem::proof {
 
 struct FirstDifference {
   std::int64_t frame = 0, element = 0;   // element: logical, row-major, of the frame
@@ -62,4 +62,4 @@ std::string to_json(const Explanation& e);
 // first.vcd and first.gtkw; nothing where nothing differs. Names the files written.
 std::vector<std::filesystem::path> write_waves(const Explanation& e, const std::filesystem::path& folder);
 
-}  // namespace tandem::flow
+}  // namespace tandem::proof

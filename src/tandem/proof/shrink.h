@@ -6,7 +6,7 @@
 
 #include "tandem/ir/graph.h"
 
-namespace tandem::flow {
+namespace tandem::proof {
 
 // A graph and what it is run on: its inputs, one after the other (ticks or frames).
 struct Failing {
@@ -20,4 +20,4 @@ using StillFails = std::function<std::vector<bool>(std::span<const Failing>)>;
 // Deterministic. `at_once`: candidates given in one call.
 Failing shrink(Failing start, const StillFails& fails, std::size_t at_once = 16, int most_rounds = 40);
 
-}  // namespace tandem::flow
+}  // namespace tandem::proof

@@ -1,4 +1,4 @@
-#include "tandem/flow/explain.h"
+#include "tandem/proof/explain.h"
 
 #include <algorithm>
 #include <cmath>
@@ -13,7 +13,7 @@
 #include "tandem/exec/exec.h"
 #include "tandem/ir/op.h"
 
-namespace tandem::flow {
+namespace tandem::proof {
 namespace {
 using I = std::int64_t;
 using plan::StageKind;
@@ -516,4 +516,4 @@ std::vector<std::filesystem::path> write_waves(const Explanation& e, const std::
   return {folder / "first.vcd", folder / "first.gtkw"};
 }
 
-}  // namespace tandem::flow
+}  // namespace tandem::proof

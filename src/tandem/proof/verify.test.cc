@@ -1,4 +1,4 @@
-#include "tandem/flow/verify.h"
+#include "tandem/proof/verify.h"
 
 #include <cmath>
 
@@ -372,7 +372,7 @@ struct Case {
   StageGraph graph;
   plan::Folding folding;
   rtl::Design design;
-  flow::Stimulus stimulus;
+  proof::Stimulus stimulus;
 };
 Case random_case(std::uint64_t seed, std::string_view prefix, I frames) {
   Rng r(seed, "rtl");
@@ -411,7 +411,7 @@ TEST(RtlVerify, RandomNetworksAreBitExact) {
   while (!random_net(Rng(lifting, "rtl").fork("net")).lifts) ++lifting;
   cases.push_back(random_case(lifting, "d39", 12));
   std::vector<rtl::Design> designs;
-  std::vector<flow::Stimulus> stimuli;
+  std::vector<proof::Stimulus> stimuli;
   for (const Case& c : cases) {
     designs.push_back(c.design);
     stimuli.push_back(c.stimulus);
@@ -432,9 +432,9 @@ TEST(RtlVerify, RandomNetworksAreBitExact) {
   EXPECT_GE(std::min({serial, pipelined, ties, tables, bipolar, logic, packed, constant}), 3)
       << serial << " serial, " << pipelined << " pipelined, " << ties << " with ties, " << tables << " tables, " << bipolar << " bipolar, " << logic << " in logic, "
       << packed << " packed, " << constant << " constant";
-  const auto results = flow::verify(designs, stimuli);
+  const auto results = proof::verify(designs, stimuli);
   for (std::size_t i = 0; i < cases.size(); ++i) {
-    const flow::VerifyResult& r = results[i];
+    const proof::VerifyResult& r = results[i];
     EXPECT_TRUE(r.ok) << "seed " << i << ": " << describe(cases[i]) << "\n" << r.text();
     EXPECT_EQ(r.frames, 12);
     I cycles = 0;
@@ -457,7 +457,7 @@ TEST(RtlVerify, AnotherCycleThanPredictedIsAFault) {
   ASSERT_EQ(s.kind, plan::StageKind::skid);
   s.kind = plan::StageKind::fifo;
   s.depth = 4;
-  const flow::VerifyResult r = flow::verify({&c.design, 1}, {&c.stimulus, 1}, {.stalls = {}})[0];
+  const proof::VerifyResult r = proof::verify({&c.design, 1}, {&c.stimulus, 1}, {.stalls = {}})[0];
   EXPECT_FALSE(r.ok);
   EXPECT_EQ(r.mismatches, 0);
   EXPECT_EQ(r.fault, fmt::format("cycles to the first output beat: predicted {}, simulated {}", r.latency + 1, r.latency));
@@ -468,7 +468,7 @@ TEST(RtlVerify, FindsAChangedWordAndChangedHardware) {
   std::vector<Case> cases;
   for (std::uint64_t i = 0; i < 8; ++i) cases.push_back(random_case(100 + i, fmt::format("d{}", i), 6));
   std::vector<rtl::Design> designs;
-  std::vector<flow::Stimulus> stimuli;
+  std::vector<proof::Stimulus> stimuli;
   std::vector<bool> touched;
   for (std::size_t i = 0; i < cases.size(); ++i) {
     designs.push_back(cases[i].design);
@@ -494,7 +494,7 @@ TEST(RtlVerify, FindsAChangedWordAndChangedHardware) {
     }
     touched.push_back(changed);
   }
-  const auto results = flow::verify(designs, stimuli);
+  const auto results = proof::verify(designs, stimuli);
   int found = 0, hardware = 0;
   for (std::size_t i = 0; i < results.size(); ++i) {
     if (i % 2 == 0) {

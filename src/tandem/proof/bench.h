@@ -11,7 +11,7 @@
 #include "tandem/rtl/generate.h"
 #include "tandem/tool/verilator.h"
 
-namespace tandem::flow {
+namespace tandem::proof {
 
 // Whole frames in stream order (plan::to_stream), one after the other.
 struct Stimulus {
@@ -92,4 +92,4 @@ std::int64_t words_of(const rtl::StreamPort& p);      // of 64 bits, a beat
 std::int64_t elements_of(const rtl::StreamPort& p);   // a frame
 std::int64_t unpack(const rtl::StreamPort& p, const std::uint64_t* beat, std::int64_t lane);
 
-}  // namespace tandem::flow
+}  // namespace tandem::proof

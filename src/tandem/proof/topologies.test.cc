@@ -2,10 +2,10 @@
 #include <map>
 
 #include "tandem/exec/exec.h"
-#include "tandem/flow/verify.h"
 #include "tandem/ir/op.h"
 #include "tandem/ir/random_graph.h"
 #include "tandem/plan/moves.h"
+#include "tandem/proof/verify.h"
 #include "tandem/tool/iverilog.h"
 #include "tandem/tool/verilator.h"
 
@@ -39,7 +39,7 @@ struct Case {
   std::string name;
   plan::StageGraph graph;
   rtl::Design design;
-  flow::Stimulus stimulus;
+  proof::Stimulus stimulus;
 };
 plan::Folding random_folding(const plan::StageGraph& g, Rng& r) {
   plan::Folding f = plan::smallest_folding(g);
@@ -182,7 +182,7 @@ TEST(RtlTopologies, AreBitExact) {
   std::vector<Case> cases = by_hand();
   for (Case& c : drawn(0, 16)) cases.push_back(std::move(c));
   std::vector<rtl::Design> designs;
-  std::vector<flow::Stimulus> stimuli;
+  std::vector<proof::Stimulus> stimuli;
   std::map<std::string, int> seen;
   for (const Case& c : cases) {
     designs.push_back(c.design);
@@ -199,9 +199,9 @@ TEST(RtlTopologies, AreBitExact) {
     }
   }
   for (const char* kind : {"reorder", "table", "loops", "select", "insert", "filling", "concat", "product", "total", "grouped window", "repeat"}) EXPECT_GT(seen[kind], 0) << kind;
-  flow::VerifyOptions o;
+  proof::VerifyOptions o;
   o.designs_per_model = 40;
-  const auto results = flow::verify(designs, stimuli, o);
+  const auto results = proof::verify(designs, stimuli, o);
   for (std::size_t i = 0; i < cases.size(); ++i) {
     EXPECT_TRUE(results[i].ok) << stages(cases[i]) << "\n" << results[i].text();
     EXPECT_EQ(results[i].frames, 5);
