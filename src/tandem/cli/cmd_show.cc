@@ -10,6 +10,7 @@ using namespace ir;
 struct Row {
   std::string node, op, shape, format, weights;
   std::int64_t parameters = 0, macs = 0, bytes = 0;
+  bool counted = true;  // its MACs
 };
 
 bool has_parameters(const OpDef& d) {
@@ -59,6 +60,7 @@ std::vector<Row> rows_of(const Graph& g) {
         r.bytes += (count * bits + 7) / 8;
         if (r.weights.find(format) == std::string::npos) r.weights += (r.weights.empty() ? "" : " ") + format;
       }
+    r.counted = def.einsum || r.parameters == 0;
     rows.push_back(std::move(r));
   }
   return rows;
@@ -105,7 +107,7 @@ Run setup(Options& o) {
       j.key("layers").array();
       for (const Row& r : rows)
         j.object().field("node", r.node).field("op", r.op).field("output", r.shape).field("format", r.format).field("weights", r.weights)
-            .field("parameters", r.parameters).field("macs", r.macs).field("bytes", r.bytes).end();
+            .field("parameters", r.parameters).field("macs", r.macs).field("macs_counted", r.counted).field("bytes", r.bytes).end();
       j.end().key("total").object().field("parameters", parameters).field("macs", macs).field("bytes", bytes);
       if (mean) j.field("mean_macs", *mean);
       j.end().end();
@@ -119,6 +121,8 @@ Run setup(Options& o) {
     t.foot = {"total", fmt::format("{} nodes", rows.size()), "", "", "", grouped(parameters), grouped(macs), grouped(bytes)};
     for (const std::string& s : notes) c.note("bound: " + s);
     c.print(t);
+    for (const Row& r : rows)
+      if (!r.counted) c.note(fmt::format("the MACs of '{}' ({}) are not counted", r.node, r.op));
     if (mean) c.note(fmt::format("MACs in the mean over the extents: {}", grouped(std::llround(*mean))));
     return Exit::done;
   };
@@ -142,9 +146,9 @@ const Command cmd_show{
     "model": {"type": "string"}, "graph": {"type": "string"}, "bound": {"type": "array", "items": {"type": "string"}},
     "inputs": {"type": "array", "items": {"$ref": "#/$defs/port"}}, "outputs": {"type": "array", "items": {"$ref": "#/$defs/port"}},
     "layers": {"type": "array", "items": {"type": "object", "additionalProperties": false,
-      "required": ["node", "op", "output", "format", "weights", "parameters", "macs", "bytes"],
+      "required": ["node", "op", "output", "format", "weights", "parameters", "macs", "macs_counted", "bytes"],
       "properties": {"node": {"type": "string"}, "op": {"type": "string"}, "output": {"type": "string"}, "format": {"type": "string"},
-        "weights": {"type": "string"}, "parameters": {"type": "integer"}, "macs": {"type": "integer"}, "bytes": {"type": "integer"}}}},
+        "weights": {"type": "string"}, "parameters": {"type": "integer"}, "macs": {"type": "integer"}, "macs_counted": {"type": "boolean"}, "bytes": {"type": "integer"}}}},
     "total": {"type": "object", "required": ["parameters", "macs", "bytes"], "additionalProperties": false,
       "properties": {"parameters": {"type": "integer"}, "macs": {"type": "integer"}, "bytes": {"type": "integer"}, "mean_macs": {"type": "number"}}}
   },

@@ -88,6 +88,11 @@ Hardware hardware_of(const Graph& model, const Graph& bound, const DoctorParams&
     fix = remedy("hardware", node, std::move(fix));
     r.refused.push_back({"hardware", std::move(node), std::move(reason), fix});
   };
+  if (std::any_of(bound.nodes.begin(), bound.nodes.end(), [](const Node& n) { return n.domain == "tflite"; })) {
+    refuse("", "TensorFlow Lite's integer kernels, which round twice, have no stages",
+           "`tandem build` reads such a model with Quant nodes of the same weights and scales, rounded once; `tandem doctor --as-quantisers` judges that reading");
+    return h;
+  }
   Graph g = bound;
   try {
     g = hardware_graph(model, p.input_format);

@@ -42,6 +42,18 @@ std::string exec_says(const Graph& g) {
   }
 }
 
+// Integer kernels of TensorFlow Lite: no stage of ours rounds twice, and the way out is named.
+TEST(Doctor, KernelsOfTensorFlowLiteStayOnTheHost) {
+  Graph g;
+  g.outputs = {g.add_node("HardSwish", {g.add_input("x", DType::i8, {Dim(1), Dim(4)})}, {{"x_scale", 0.1}, {"y_scale", 0.1}}, "act", "tflite")};
+  const DoctorReport r = examine(g);
+  EXPECT_FALSE(r.ok());
+  const auto at = std::find_if(r.refused.begin(), r.refused.end(), [](const EngineRefusal& e) { return e.engine == "hardware"; });
+  ASSERT_NE(at, r.refused.end());
+  EXPECT_NE(at->reason.find("round twice"), std::string::npos) << at->reason;
+  EXPECT_NE(at->fix.find("--as-quantisers"), std::string::npos) << at->fix;
+}
+
 TEST(Doctor, AgreesWithTheEnginesOnRandomGraphs) {
   int refused = 0, taken = 0;
   for (std::uint64_t seed = 1; seed <= 400; ++seed) {
