@@ -12,14 +12,22 @@ constexpr I kBins = 64;
 
 // One quantiser of the program.
 struct Seen {
-  const ir::Step* step;
-  const ir::IntRequant* cast;
+  const ir::Step* step = nullptr;
+  const ir::IntRequant* cast = nullptr;
   report::Distribution d;
   bool judged = false;               // its inputs can be seen
   I clipped = 0, flushed = 0;
   std::vector<double> scale, shift;  // of the input's carrier, per group: x = scale * N + shift
+  std::vector<double> least, most;   // its clamps, one or per group; empty: none
+  std::vector<double> step_of, zero; // of each cast
   std::vector<std::int32_t> in_group, out_group;
 };
+std::vector<double> doubles(const std::optional<ir::Grouped<Rational>>& g) {
+  std::vector<double> r;
+  if (g)
+    for (const Rational& q : g->v) r.push_back(nearest_double(q));
+  return r;
+}
 
 std::string value_name(const std::string& node) {  // "node 'act1' (Quant)" -> "act1"
   const std::size_t a = node.find('\''), b = a == node.npos ? a : node.find('\'', a + 1);
@@ -32,7 +40,8 @@ std::vector<report::Distribution> precision_profile(const ir::ExactProgram& p, c
   std::vector<Seen> all;
   const int input = p.inputs.at(0).buffer;
   for (const ir::Step& st : p.steps) {
-    Seen s{&st, nullptr, {}, false, 0, 0, {}, {}, {}, {}};
+    Seen s;
+    s.step = &st;
     const auto* q = std::get_if<ir::QuantizeFloat>(&st.params);
     s.cast = q ? &q->cast : std::get_if<ir::IntRequant>(&st.params);
     if (!s.cast) continue;
@@ -45,8 +54,10 @@ std::vector<report::Distribution> precision_profile(const ir::ExactProgram& p, c
       s.d.hi = static_cast<double>(s.cast->plain_codes ? c.kmax : c.level(c.kmax));
       s.judged = q ? st.in[0] == input : in.integer;
       if (s.judged) s.out_group = ir::group_index(s.cast->cast_group, in.shape);
+      for (const Cast& k : s.cast->casts) s.step_of.push_back(nearest_double(k.scale)), s.zero.push_back(k.bipolar ? 0 : k.zero.get_d());
       if (s.judged && !q) {
         const ir::Carrier& k = s.cast->in;
+        s.least = doubles(k.lo), s.most = doubles(k.hi);
         // One group index serves both: the finer of the two.
         const bool by_scale = k.s.v.size() >= k.b.v.size();
         s.in_group = ir::group_index(by_scale ? k.s.shape : k.b.shape, in.shape);
@@ -84,20 +95,21 @@ std::vector<report::Distribution> precision_profile(const ir::ExactProgram& p, c
         s.d.seen_lo = std::min(s.d.seen_lo, v), s.d.seen_hi = std::max(s.d.seen_hi, v);
         ++s.d.n;
         if (!s.judged) continue;
-        const Cast& c = s.cast->casts[static_cast<std::size_t>(s.out_group[i])];
+        const auto which = static_cast<std::size_t>(s.out_group[i]);
+        const Cast& c = s.cast->casts[which];
         double real = 0;
         if (floats) {
           real = frame.at(static_cast<I>(i));
         } else {
           const auto g = static_cast<std::size_t>(s.in_group[i]);
           real = s.scale[g] * static_cast<double>(before[i]) + s.shift[g];
-          const auto bound = [g](const ir::Grouped<Rational>& b) { return nearest_double(b.v[b.scalar() ? 0 : std::min(g, b.v.size() - 1)]); };
-          if (s.cast->in.lo) real = std::max(real, bound(*s.cast->in.lo));
-          if (s.cast->in.hi) real = std::min(real, bound(*s.cast->in.hi));
+          const auto bound = [g](const std::vector<double>& b) { return b[b.size() == 1 ? 0 : std::min(g, b.size() - 1)]; };
+          if (!s.least.empty()) real = std::max(real, bound(s.least));
+          if (!s.most.empty()) real = std::min(real, bound(s.most));
         }
-        const double code = real / nearest_double(c.scale) + (c.bipolar ? 0 : c.zero.get_d());
+        const double code = real / s.step_of[which] + s.zero[which];
         if (!c.bipolar && (code > static_cast<double>(c.kmax) + 0.5 || code < static_cast<double>(c.kmin) - 0.5)) ++s.clipped;
-        if (!c.bipolar && real != 0 && y[i] == (s.cast->plain_codes ? c.zero.get_si() : 0)) ++s.flushed;
+        if (!c.bipolar && real != 0 && y[i] == (s.cast->plain_codes ? static_cast<I>(s.zero[which]) : 0)) ++s.flushed;
       }
     }
   }
