@@ -542,16 +542,16 @@ class Optimiser {
     return best;
   }
   std::vector<I> cycle_counts() {
-    const Tables t(g_, family_, kForever, kForever, false, true, false);
     std::set<I> all;
-    for (const auto& layer : t.of)
-      for (const Option& o : layer) all.insert(o.cycles);
-    // No folding is faster than the slowest of the fastest, or slower than the slowest of the slowest.
-    I least = 0;
-    for (const auto& layer : t.of) {
-      I fast = kForever;
-      for (const Option& o : layer) fast = std::min(fast, o.cycles);
-      least = std::max(least, fast);
+    I least = 0;  // no folding is faster than the slowest of the fastest, or slower than the slowest of the slowest
+    for (I interval : {kForever, I(1)}) {  // requantisers as slow, and as fast, as they come
+      const Tables t(g_, family_, interval, kForever, false, true, false);
+      least = 0;
+      for (const auto& layer : t.of) {
+        I fast = kForever;
+        for (const Option& o : layer) fast = std::min(fast, o.cycles), all.insert(o.cycles);
+        least = std::max(least, fast);
+      }
     }
     return {all.lower_bound(least), all.end()};
   }
