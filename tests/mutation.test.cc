@@ -78,8 +78,16 @@ Sample finish(ir::ExactProgram p, std::uint64_t seed, const std::string& prefix)
         if (n % k == 0) d.push_back(k);
       return r.pick(d);
     };
-    if (l.kind == plan::LayerKind::dense) f.of[i].pe = divisor(l.mh), f.of[i].simd = divisor(l.window ? l.window->c : l.mw);
-    if (l.kind == plan::LayerKind::depthwise || l.kind == plan::LayerKind::pool) f.of[i].pe = divisor(l.mh);
+    plan::Fold& x = f.of[i];
+    if (l.kind == plan::LayerKind::dense) {
+      x.pe = divisor(l.mh), x.simd = divisor(l.window ? l.window->c : l.mw);
+      const double u = r.uniform();
+      if (u < 0.2) x.multipliers = plan::Multipliers::logic;
+      else if (u < 0.4 && l.groups == 1) x = {.pe = l.mh, .simd = x.simd, .multipliers = plan::Multipliers::constant};
+      else if (u < 0.6 && !l.bipolar && l.weight_bits > 1 && x.pe > 1) x.multipliers = plan::Multipliers::packed, x.per_dsp = static_cast<int>(r.range(2, std::min<I>(4, x.pe)));
+    }
+    if (l.kind == plan::LayerKind::depthwise || l.kind == plan::LayerKind::pool) x.pe = divisor(l.mh);
+    if (l.kind == plan::LayerKind::depthwise && r.chance(0.5)) x.multipliers = plan::Multipliers::logic;
     if (l.kind == plan::LayerKind::requant) f.of[i].requantiser = l.rescale && r.chance(0.6) ? plan::Requantiser::arithmetic : plan::Requantiser::table;
     try {
       plan::check_folding(s.graph, f);
@@ -89,13 +97,9 @@ Sample finish(ir::ExactProgram p, std::uint64_t seed, const std::string& prefix)
   }
   s.design = rtl::generate(s.graph, f, prefix);
   exec::Executor e(s.program);
-  const auto append = [](std::vector<I>& to, const plan::Values& v, const std::vector<I>& x) {
-    for (std::int32_t i : v.order) to.push_back(x[static_cast<std::size_t>(i)]);
-  };
   for (int k = 0; k < kFrames; ++k) {
     e.run({frame(s.program, k, r)});
-    append(s.stimulus.in, s.graph.input, e.integers(s.graph.input_buffer));
-    append(s.stimulus.expected, s.graph.output, e.integers(s.graph.output_buffer));
+    append_frame(s.stimulus, s.graph, e, true);
   }
   return s;
 }
@@ -156,7 +160,7 @@ std::vector<Sample> covering() {
   std::set<std::string> have;
   r.push_back(finish(branches(), 0, "d0"));
   have = forms(r[0]);
-  for (std::uint64_t seed = 0; seed < 1500; ++seed) {
+  for (std::uint64_t seed = 0; seed < 2200; ++seed) {
     ir::RandomGraphOptions o;
     o.streaming = true;
     o.max_layers = 2;
@@ -169,7 +173,7 @@ std::vector<Sample> covering() {
       const std::set<std::string> f = forms(s);
       const auto fresh = std::count_if(f.begin(), f.end(), [&](const std::string& x) { return !have.contains(x); });
       // Small ones first; whatever is still missing later may be larger.
-      if (fresh == 0 || size_of(s.design) > (seed < 700 ? 9000u : 25000u)) continue;
+      if (fresh == 0 || size_of(s.design) > (seed < 700 ? 9000u : seed < 1500 ? 25000u : 60000u)) continue;
       have.insert(f.begin(), f.end());
       r.push_back(std::move(s));
     } catch (const Error& e) {

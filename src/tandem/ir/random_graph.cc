@@ -259,6 +259,23 @@ class Generator {
     for (std::size_t i = p.size() - 1; i > 1; --i) std::swap(p[i], p[static_cast<std::size_t>(pick(1, static_cast<std::int64_t>(i)))]);
     return add("Transpose", {x}, {{"perm", p}});
   }
+  // A product of two matrices that both vary: every pair of features or their scalar product; rows with rows, in each channel, also
+  // with one channel for all.
+  ValueId varying(ValueId x) {
+    const Shape s = shape(x);
+    ValueId y = branch(x);
+    if (s.size() == 2) {
+      const bool pairs = s[1] <= 8 && r_.chance(0.6);
+      const std::vector<std::int64_t> column{s[0], s[1], 1}, row{s[0], 1, s[1]};
+      return add("Reshape", {add("MatMul", {add("Reshape", {x, ints(pairs ? column : row)}), add("Reshape", {y, ints(pairs ? row : column)})}), ints({s[0], -1})});
+    }
+    std::vector<std::int64_t> swap(s.size());
+    for (std::size_t i = 0; i < swap.size(); ++i) swap[i] = static_cast<std::int64_t>(i);
+    std::swap(swap[s.size() - 1], swap[s.size() - 2]);
+    if (o_.moves && s[1] > 1 && r_.chance(0.3)) y = slice(y, 1, 0, 1);
+    if (s[s.size() - 1] != s[s.size() - 2] || r_.chance(0.6)) y = add("Transpose", {y}, {{"perm", swap}});
+    return r_.chance(0.7) || shape(y)[1] < s[1] ? add("MatMul", {x, y}) : add("MatMul", {y, x});
+  }
   // Streams that part, meet, leave elements out, repeat them or change their order.
   ValueId topology(ValueId x) {
     const Shape s = shape(x);
@@ -334,6 +351,8 @@ class Generator {
       else if (image && what < 0.6) x = conv(x), contracted = true;
       else if (image && what < 0.8) x = pool(x);
       else x = dense(x), contracted = true;
+    } else if (r_.chance(0.12)) {
+      x = varying(x), contracted = true;
     } else if (image && what < 0.45) {
       x = conv(x), contracted = true;
     } else if (what < 0.7) {

@@ -195,6 +195,8 @@ class Builder {
   }
   void done(const ir::Step& s, Layer& l, bool straight = false) {
     if (l.out.elements > (1 << 24)) refuse(s, "more than 2^24 elements a frame");
+    for (Layer& before : g_.layers)  // a step of several layers: the last of them has its result
+      if (before.buffer == s.out) before.buffer = -1;
     l.buffer = s.out;
     at_[idx(s.out)] = {static_cast<int>(g_.layers.size()) - 1, l.out, straight};
   }

@@ -58,8 +58,8 @@ template <std::size_t N> void sample(const VlWide<N>& port, U* w) {
 }
 
 struct Side { U beats, words, total; };
-struct Tap {  // one stream inside: every beat and its cycle; within a window every cycle
-  U words = 1;
+struct Tap {  // one stream inside: beats and their cycles; within a window every cycle
+  U words = 1, limit = 0;  // limit: of beats
   std::vector<U> beats, cycles, watched;
 };
 struct Bench {
@@ -75,6 +75,9 @@ struct Bench {
   std::vector<U> monitors;  // three bits a stream inside: TVALID fell, TDATA changed, TLAST at the wrong beat
   U monitor_cycle = ~0ull;  // of the first fault
   std::vector<Tap> taps;
+  // Gates between the stages, held back a phase at a time: one at random cycles, one all the time, or all at random cycles.
+  U gates = 0, gate = 0, phase_end = 0, phase = 0;
+  std::vector<U> hold;
   bool done() const { return sent == in.total && received == out.total; }
 };
 U settle = 0, trace_cycles = 0, watch_from = 0, watch_cycles = 0;
@@ -98,10 +101,11 @@ template <class D>
 void tap(Tap& t, U words, const D& data, bool valid, bool ready, bool last, U cycle) {
   const bool watched = cycle >= watch_from && cycle - watch_from < watch_cycles;
   t.words = words;
-  if (!watched && !(valid && ready)) return;
+  const bool beat = valid && ready && t.cycles.size() < t.limit;
+  if (!watched && !beat) return;
   std::vector<U> now(words);
   sample(data, now.data());
-  if (valid && ready) {
+  if (beat) {
     t.beats.insert(t.beats.end(), now.begin(), now.end());
     t.cycles.push_back(cycle);
   }
@@ -111,6 +115,20 @@ void tap(Tap& t, U words, const D& data, bool valid, bool ready, bool last, U cy
 }
 enum Fault { valid_dropped = 1, data_changed = 2, last_wrong = 4, valid_waits = 8, too_many = 16, stuck = 32 };
 U gap = 0;
+// Seldom a gate is shut for so long that buffers fill and run empty.
+enum Phase : U { open_all, shut_one, half_one, some_of_all };
+void hold_back(Bench& b, U cycle) {
+  if (cycle >= b.phase_end) {
+    const U r = random_word();
+    constexpr Phase phases[8] = {open_all, shut_one, shut_one, half_one, half_one, half_one, some_of_all, some_of_all};
+    const bool slow = (r >> 32) % (settle / 32 + 8) == 0;
+    b.gate = (b.gate + 1) % b.gates;
+    b.phase = slow ? shut_one : phases[r & 7];
+    b.phase_end = cycle + 8 + (r >> 8) % 40 + (slow ? (r >> 16) % (settle / 2) : 0);
+  }
+  for (U& w : b.hold) w = b.phase == some_of_all ? random_word() & random_word() : 0;
+  if (b.phase == shut_one || (b.phase == half_one && (random_word() >> 63))) b.hold[b.gate / 64] |= U(1) << (b.gate % 64);
+}
 
 template <class D, class V, class L, class R>
 void before(Bench& b, D& tdata, V& tvalid, L& tlast, R& tready, U cycle) {
@@ -195,11 +213,13 @@ int main(int argc, char** argv) {
   std::vector<Bench> bench(kDesigns);
   std::size_t at = 0;
   for (Bench& b : bench) {
-    if (file.size() < at + 5) return 3;
+    if (file.size() < at + 6 || file.size() < at + 6 + file[at + 5]) return 3;
     U frames = file[at];
     b.in = {file[at + 1], file[at + 2], 0};
     b.out = {file[at + 3], file[at + 4], 0};
-    at += 5;
+    b.taps.resize(file[at + 5]);
+    at += 6;
+    for (Tap& t : b.taps) t.limit = file[at++];
     if (file.size() < at + frames * b.in.beats * b.in.words) return 3;
     b.stimulus.assign(file.begin() + at, file.begin() + at + frames * b.in.beats * b.in.words);
     at += frames * b.in.beats * b.in.words;
@@ -208,6 +228,7 @@ int main(int argc, char** argv) {
     b.out.total = frames * b.out.beats;
     b.now.resize(b.out.words);
   }
+  if (file.size() != at) return 3;
   U cycle = 0, idle = 0, moved = 0;
   for (int i = 0; i < 8; ++i) {
     top.rst_n = 0;
@@ -218,6 +239,7 @@ int main(int argc, char** argv) {
   for (;; ++cycle) {
     top.clk = 0;
     before_all(top, bench, cycle);
+    gates_all(top, bench, cycle);
     top.eval();
     if (gap && cycle % 13 == 0) check_valid(top, bench);
     if (trace_cycles) record_all(top, bench, cycle);
@@ -298,7 +320,77 @@ endmodule
 )v";
 constexpr int kMonitorBits = 3;
 
+// Stands between two stages. Shut, neither side sees the other; what its reader has been offered stays on offer. TDATA without TVALID
+// is never what comes next.
+constexpr std::string_view kGate = R"v(module axis_gate #(parameter W = 1) (
+  input wire clk,
+  input wire rst_n,
+  input wire hold,
+  input wire [W-1:0] tdata,
+  input wire tvalid,
+  output wire tready,
+  output wire [W-1:0] to_tdata,
+  output wire to_tvalid,
+  input wire to_tready
+);
+  reg offered;
+  wire open = ~hold | offered;
+  assign to_tvalid = tvalid & open;
+  assign tready = to_tready & open;
+  assign to_tdata = to_tvalid ? tdata : ~tdata;
+  always @(posedge clk) offered <= rst_n & to_tvalid & ~to_tready;
+endmodule
+)v";
+
+// Streams of a design that are tapped.
+std::vector<std::size_t> tapped(const std::vector<Stream>& streams, BenchForm form) {
+  std::vector<std::size_t> r;
+  for (std::size_t k = 0; k < streams.size(); ++k)
+    if (form.taps == BenchForm::Taps::all || (form.taps == BenchForm::Taps::results && streams[k].source > 0)) r.push_back(k);
+  return r;
+}
+
+// A layer's last stage sends its result; queues, converters and forks behind it copy that.
+int source_of(const rtl::Design& d, int stage) {
+  if (stage < 0) return 0;
+  const plan::StageShape& x = d.stages[static_cast<std::size_t>(stage)];
+  if (x.layer >= 0) {
+    for (std::size_t i = static_cast<std::size_t>(stage) + 1; i < d.stages.size(); ++i)
+      if (d.stages[i].layer == x.layer) return -1;
+    return x.layer + 1;
+  }
+  const bool copies = x.kind == plan::StageKind::fork || x.kind == plan::StageKind::fifo || x.kind == plan::StageKind::skid || x.kind == plan::StageKind::convert;
+  return copies ? source_of(d, x.in[0]) : -1;
+}
+
 }  // namespace
+
+bool look_inside(const plan::StageGraph& g, std::int64_t frame) {
+  constexpr I kFrames = 8, kElements = 1 << 22;
+  I elements = 0;
+  for (const plan::Layer& l : g.layers) elements += l.out.elements;
+  return frame < kFrames && frame * elements <= kElements;
+}
+
+void append_frame(Stimulus& s, const plan::StageGraph& g, const exec::Executor& e, bool inside) {
+  const auto append = [](std::vector<I>& to, const plan::Values& v, const std::vector<I>& frame) {
+    for (std::int32_t i : v.order) to.push_back(frame[static_cast<std::size_t>(i)]);
+  };
+  append(s.in, g.input, e.integers(g.input_buffer));
+  append(s.expected, g.output, e.integers(g.output_buffer));
+  if (!inside) return;
+  s.layers.resize(g.layers.size() + 1);
+  append(s.layers[0], g.input, e.integers(g.input_buffer));
+  for (std::size_t l = 0; l < g.layers.size(); ++l) {
+    const plan::Layer& layer = g.layers[l];
+    if (layer.buffer < 0) continue;
+    std::vector<I>& to = s.layers[l + 1];
+    const std::size_t from = to.size();
+    append(to, layer.out, e.integers(layer.buffer));
+    for (std::size_t j = 0; !layer.negated.empty() && from + j < to.size(); ++j)
+      if (layer.negated[j % layer.negated.size()]) to[from + j] = -to[from + j];
+  }
+}
 
 I words_of(const rtl::StreamPort& p) { return (p.width() + 63) / 64; }
 I elements_of(const rtl::StreamPort& p) { return p.lanes * p.beats; }
@@ -317,17 +409,25 @@ I unpack(const rtl::StreamPort& p, const std::uint64_t* w, I lane) {
 std::vector<Stream> streams_of(const rtl::Design& d) {
   std::vector<Stream> r;
   if (d.modules.empty()) return r;  // what synthesis left: nothing inside has a name
-  r.push_back({-1, 0, "in", d.in, d.stages.front().last_in, 0});
+  r.push_back({-1, 0, "in", d.in, d.stages.front().last_in, 0, 0});
   for (std::size_t i = 0; i < d.stages.size(); ++i) {
     const plan::StageShape& s = d.stages[i];
     for (int k = 0; k < s.ports_out; ++k)
-      r.push_back({static_cast<int>(i), k, fmt::format("e{:02}_{}", i, k), {s.lanes_out, s.beats_out, s.bits_out, s.signed_out}, s.last_out, -1});
+      r.push_back({static_cast<int>(i), k, fmt::format("e{:02}_{}", i, k), {s.lanes_out, s.beats_out, s.bits_out, s.signed_out}, s.last_out, -1, -1});
   }
-  for (Stream& x : r)
+  for (Stream& x : r) {
+    x.source = source_of(d, x.stage);
     for (std::size_t i = 0; i < d.stages.size(); ++i)
       for (std::size_t k = 0; k < (x.stage < 0 ? 1 : d.stages[i].in.size()); ++k)
         if (d.stages[i].in[k] == x.stage && d.stages[i].in_port[k] == x.port) x.reader = static_cast<int>(i);
+  }
   return r;
+}
+
+double expected_cycles(const rtl::Design& d, std::int64_t frames, double stall) {
+  I slowest = 1;
+  for (const plan::StageShape& s : d.stages) slowest = std::max(slowest, stage_def(s.kind).cycles(s));
+  return static_cast<double>(frames + 2) * static_cast<double>(slowest) * (stall > 0 ? 1.5 / (1 - stall) : 1);
 }
 
 std::string describe(const rtl::Design& d, const Stream& s) {
@@ -348,24 +448,60 @@ std::string fault_text(std::uint64_t f) {
 }
 std::string stream_fault_text(unsigned f) { return fault_text(f & (kValidDropped | kDataChanged | kLastWrong)); }
 
+GatedTop gated_top(const rtl::Design& d) {
+  GatedTop g{d.files.empty() ? "" : d.files[0].text, 0};
+  const std::string head = fmt::format("module {} (\n", d.top);
+  std::string wires, gates;
+  for (const Stream& s : streams_of(d)) {
+    if (s.stage < 0 || s.reader < 0) continue;
+    const auto ports = [&](std::string_view p, std::string_view from, bool last) {
+      return last ? fmt::format(", .{0}_tlast({1}_tlast)", p, from) : fmt::format(".{0}_tdata({1}_tdata), .{0}_tvalid({1}_tvalid), .{0}_tready({1}_tready)", p, from);
+    };
+    std::string_view reader;
+    std::size_t at = std::string::npos;
+    for (const std::string_view p : {"s", "s0", "s1"})
+      if (at == std::string::npos && (at = g.text.find(ports(p, s.wire, false))) != std::string::npos) reader = p;
+    if (at == std::string::npos) continue;
+    const std::string to = s.wire + "_to", data = ports(reader, s.wire, false), last = ports(reader, s.wire, true);
+    if (g.text.compare(at + data.size(), last.size(), last) == 0) g.text.replace(at + data.size(), last.size(), ports(reader, to, true));
+    g.text.replace(at, data.size(), ports(reader, to, false));
+    const I width = s.shape.lanes * s.shape.bits;
+    wires += fmt::format("  wire [{0}:0] {1}_tdata;\n  wire {1}_tvalid, {1}_tready{2};\n", width - 1, to, s.last ? fmt::format(", {}_tlast", to) : "");
+    gates += fmt::format("  axis_gate #(.W({0})) {1}_gate (.clk(clk), .rst_n(rst_n), .hold(hold[{2}]), .tdata({3}), .tvalid({4}_tvalid), .tready({4}_tready),\n"
+                         "    .to_tdata({5}), .to_tvalid({1}_tvalid), .to_tready({1}_tready));\n",
+                         width + s.last, to, g.gates, s.last ? fmt::format("{{{0}_tlast, {0}_tdata}}", s.wire) : s.wire + "_tdata", s.wire,
+                         s.last ? fmt::format("{{{0}_tlast, {0}_tdata}}", to) : to + "_tdata");
+    ++g.gates;
+  }
+  const std::size_t from = g.text.find(head), body = from == std::string::npos ? from : g.text.find(");\n", from), end = g.text.rfind("endmodule");
+  if (!g.gates || body == std::string::npos || end == std::string::npos) return {d.files.empty() ? "" : d.files[0].text, 0};
+  g.text.insert(end, gates);
+  g.text.insert(body + 3, wires);
+  g.text.insert(from + head.size(), fmt::format("  input  wire [{}:0] hold,\n", g.gates - 1));
+  return g;
+}
+
 // The monitors look at the nets of the generated top by their hierarchical names: the design itself stays as it is.
-std::string bench_verilog(std::span<const rtl::Design> designs, bool taps) {
-  std::string t = "`default_nettype none\n" + std::string(kMonitor) + "module top (\n  input wire clk,\n  input wire rst_n";
+std::string bench_verilog(std::span<const rtl::Design> designs, BenchForm form) {
+  std::string t = "`default_nettype none\n" + std::string(kMonitor) + (form.gates ? std::string(kGate) : "") + "module top (\n  input wire clk,\n  input wire rst_n";
   std::string body;
   for (std::size_t i = 0; i < designs.size(); ++i) {
     const rtl::Design& d = designs[i];
     const std::vector<Stream> streams = streams_of(d);
+    const std::vector<std::size_t> taps = tapped(streams, form);
+    const int gates = form.gates ? gated_top(d).gates : 0;
     t += fmt::format(
         ",\n  input wire [{1}:0] d{0}_s_tdata, input wire d{0}_s_tvalid, output wire d{0}_s_tready, input wire d{0}_s_tlast,\n"
         "  output wire [{2}:0] d{0}_m_tdata, output wire d{0}_m_tvalid, input wire d{0}_m_tready, output wire d{0}_m_tlast,\n"
         "  output wire [{3}:0] d{0}_faults, output wire d{0}_fault",
         i, d.in.width() - 1, d.out.width() - 1, std::max<I>(1, kMonitorBits * static_cast<I>(streams.size())) - 1);
     body += fmt::format(
-        "  {1} d{0} (.clk(clk), .rst_n(rst_n), .s_axis_tdata(d{0}_s_tdata), .s_axis_tvalid(d{0}_s_tvalid),\n"
+        "  {1} d{0} ({2}.clk(clk), .rst_n(rst_n), .s_axis_tdata(d{0}_s_tdata), .s_axis_tvalid(d{0}_s_tvalid),\n"
         "    .s_axis_tready(d{0}_s_tready), .s_axis_tlast(d{0}_s_tlast), .m_axis_tdata(d{0}_m_tdata),\n"
         "    .m_axis_tvalid(d{0}_m_tvalid), .m_axis_tready(d{0}_m_tready), .m_axis_tlast(d{0}_m_tlast));\n"
         "  assign d{0}_fault = |d{0}_faults;\n",
-        i, d.top);
+        i, d.top, gates ? fmt::format(".hold(d{}_hold), ", i) : "");
+    if (gates) t += fmt::format(",\n  input wire [{}:0] d{}_hold", gates - 1, i);
     if (streams.empty()) body += fmt::format("  assign d{}_faults = 1'b0;\n", i);
     for (std::size_t k = 0; k < streams.size(); ++k) {
       const Stream& s = streams[k];
@@ -375,7 +511,7 @@ std::string bench_verilog(std::span<const rtl::Design> designs, bool taps) {
           "  axis_monitor #(.W({2}), .BEATS(32'd{3}), .LAST(1'b{4})) d{0}_monitor{1} (.clk(clk), .rst_n(rst_n), .tdata(d{0}.{5}_tdata),\n"
           "    .tvalid(d{0}.{5}_tvalid), .tready(d{0}.{5}_tready), .tlast({6}), .fault(d{0}_faults[{7}:{8}]));\n",
           i, k, width, s.shape.beats, s.last ? 1 : 0, s.wire, last, kMonitorBits * k + kMonitorBits - 1, kMonitorBits * k);
-      if (!taps) continue;
+      if (!std::binary_search(taps.begin(), taps.end(), k)) continue;
       t += fmt::format(",\n  output wire [{2}:0] d{0}_t{1}_data, output wire d{0}_t{1}_valid, output wire d{0}_t{1}_ready, output wire d{0}_t{1}_last", i, k, width - 1);
       body += fmt::format("  assign d{0}_t{1}_data = d{0}.{2}_tdata;\n  assign d{0}_t{1}_valid = d{0}.{2}_tvalid;\n  assign d{0}_t{1}_ready = d{0}.{2}_tready;\n  assign d{0}_t{1}_last = {3};\n",
                           i, k, s.wire, last);
@@ -384,7 +520,7 @@ std::string bench_verilog(std::span<const rtl::Design> designs, bool taps) {
   return t + "\n);\n" + body + "endmodule\n`default_nettype wire\n";
 }
 
-std::string bench_cpp(std::span<const rtl::Design> designs, bool taps) {
+std::string bench_cpp(std::span<const rtl::Design> designs, BenchForm form) {
   std::string fixed(kBench);
   std::string calls = fmt::format("constexpr std::size_t kDesigns = {};\nvoid before_all(Vtop& t, std::vector<Bench>& b, U cycle) {{\n", designs.size());
   const auto each = [&](auto f) {
@@ -397,15 +533,18 @@ std::string bench_cpp(std::span<const rtl::Design> designs, bool taps) {
   each([](std::size_t i) { return fmt::format("  record(b[{0}], t.d{0}_s_tready, t.d{0}_s_tdata, t.d{0}_m_tvalid, t.d{0}_m_tdata, cycle);\n", i); });
   calls += "}\nvoid watch_all(Vtop& t, std::vector<Bench>& b, U cycle) {\n";
   each([](std::size_t i) { return fmt::format("  if (t.d{0}_fault && b[{0}].monitor_cycle == ~0ull) b[{0}].monitor_cycle = cycle;\n", i); });
-  if (taps)
-    each([&](std::size_t i) {
-      std::string s;
-      const std::vector<Stream> streams = streams_of(designs[i]);
-      s += fmt::format("  b[{}].taps.resize({});\n", i, streams.size());
-      for (std::size_t k = 0; k < streams.size(); ++k)
-        s += fmt::format("  tap(b[{0}].taps[{1}], {2}, t.d{0}_t{1}_data, t.d{0}_t{1}_valid, t.d{0}_t{1}_ready, t.d{0}_t{1}_last, cycle);\n", i, k, words_of(streams[k].shape));
-      return s;
-    });
+  each([&](std::size_t i) {
+    std::string s;
+    const std::vector<Stream> streams = streams_of(designs[i]);
+    for (std::size_t j = 0; const std::size_t k : tapped(streams, form))
+      s += fmt::format("  tap(b[{0}].taps[{3}], {2}, t.d{0}_t{1}_data, t.d{0}_t{1}_valid, t.d{0}_t{1}_ready, t.d{0}_t{1}_last, cycle);\n", i, k, words_of(streams[k].shape), j++);
+    return s;
+  });
+  calls += "}\nvoid gates_all(Vtop& t, std::vector<Bench>& b, U cycle) {\n";
+  each([&](std::size_t i) {
+    const int gates = form.gates ? gated_top(designs[i]).gates : 0;
+    return gates ? fmt::format("  b[{0}].gates = {1};\n  b[{0}].hold.resize({2});\n  if (gap) hold_back(b[{0}], cycle);\n  drive(t.d{0}_hold, b[{0}].hold.data());\n", i, gates, (gates + 63) / 64) : std::string();
+  });
   calls += "}\nvoid monitors_all(Vtop& t, std::vector<Bench>& b) {\n";
   each([&](std::size_t i) {
     const std::size_t bits = std::max<std::size_t>(1, kMonitorBits * streams_of(designs[i]).size());
@@ -421,26 +560,31 @@ std::string bench_cpp(std::span<const rtl::Design> designs, bool taps) {
   return fixed;
 }
 
-std::string bench_stimulus(std::span<const rtl::Design> designs, std::span<const Stimulus> stimuli, std::int64_t max_frames) {
+std::string bench_stimulus(std::span<const rtl::Design> designs, std::span<const Stimulus> stimuli, BenchForm form) {
   std::string s;
   for (std::size_t i = 0; i < designs.size(); ++i) {
     const rtl::Design& d = designs[i];
     const I n = elements_of(d.in);
-    I frames = static_cast<I>(stimuli[i].in.size()) / n;
+    const I frames = static_cast<I>(stimuli[i].in.size()) / n;
     TANDEM_CHECK(static_cast<I>(stimuli[i].in.size()) == frames * n && static_cast<I>(stimuli[i].expected.size()) == frames * elements_of(d.out),
                  "stimulus of '{}': {} inputs and {} results for frames of {} and {}", d.top, stimuli[i].in.size(), stimuli[i].expected.size(), n, elements_of(d.out));
-    if (max_frames) frames = std::min(frames, max_frames);
-    for (I v : {frames, d.in.beats, words_of(d.in), d.out.beats, words_of(d.out)}) put64(s, static_cast<std::uint64_t>(v));
+    const std::vector<Stream> streams = streams_of(d);
+    const std::vector<std::size_t> taps = tapped(streams, form);
+    for (I v : {frames, d.in.beats, words_of(d.in), d.out.beats, words_of(d.out), static_cast<I>(taps.size())}) put64(s, static_cast<std::uint64_t>(v));
+    for (std::size_t k : taps) {
+      const std::size_t source = static_cast<std::size_t>(std::max(0, streams[k].source));
+      put64(s, form.taps == BenchForm::Taps::all ? ~0ull : source < stimuli[i].layers.size() ? stimuli[i].layers[source].size() / static_cast<std::uint64_t>(streams[k].shape.lanes) : 0);
+    }
     for (I f = 0; f < frames; ++f) pack(s, d.in, stimuli[i].in.data() + f * n);
   }
   return s;
 }
 
-Bench::Bench(std::span<const rtl::Design> designs, bool taps, double seconds, const Cancel& cancel) : designs_(designs), taps_(taps) {
+Bench::Bench(std::span<const rtl::Design> designs, BenchForm form, double seconds, const Cancel& cancel) : designs_(designs), form_(form) {
   tool::ModelOptions m;
   m.seconds = seconds;
   // Thousands of cells become one function, on which an optimising compiler spends minutes.
-  if (std::any_of(designs.begin(), designs.end(), [](const rtl::Design& d) { return d.modules.empty(); })) m.optimise = "-O0";
+  if (form.brief || std::any_of(designs.begin(), designs.end(), [](const rtl::Design& d) { return d.modules.empty(); })) m.optimise = "-O0";
   // Designs may share modules: those of one name are the same.
   std::map<std::string, std::uint64_t> put;
   for (const rtl::Design& d : designs)
@@ -448,18 +592,18 @@ Bench::Bench(std::span<const rtl::Design> designs, bool taps, double seconds, co
       const auto [it, fresh] = put.try_emplace(f.name, fnv1a(f.text));
       TANDEM_CHECK(it->second == fnv1a(f.text), "two designs of one model hold different files {}", f.name);
       if (!fresh) continue;
-      work_.put(f.name, f.text);
+      work_.put(f.name, form.gates && &f == &d.files[0] ? gated_top(d).text : f.text);
       if (f.name.ends_with(".v")) m.verilog.push_back(f.name);
     }
-  work_.put("top.v", bench_verilog(designs, taps));
+  work_.put("top.v", bench_verilog(designs, form));
   m.verilog.push_back("top.v");
-  work_.put("bench.cpp", bench_cpp(designs, taps));
+  work_.put("bench.cpp", bench_cpp(designs, form));
   m.cpp = {"bench.cpp"};
   model_ = tool::build_model(work_, m, cancel);
 }
 
 std::vector<BenchRun> Bench::run(std::span<const Stimulus> stimuli, const BenchParams& p, const Cancel& cancel) {
-  work_.put("stimulus.bin", bench_stimulus(designs_, stimuli, 0));
+  work_.put("stimulus.bin", bench_stimulus(designs_, stimuli, form_));
   std::int64_t settle = 64;
   for (const rtl::Design& d : designs_)
     for (const plan::StageShape& s : d.stages) settle = std::max(settle, 2 * stage_def(s.kind).cycles(s));
@@ -519,18 +663,20 @@ std::vector<BenchRun> Bench::run(std::span<const Stimulus> stimuli, const BenchP
       }
       r.streams.push_back(f);
     }
-    const std::uint64_t taps = next();
-    for (std::size_t k = 0; k < taps; ++k) {
-      const rtl::StreamPort& s = streams.at(k).shape;
+    r.taps.resize(streams.size());
+    r.watched.resize(streams.size());
+    const std::vector<std::size_t> taps = tapped(streams, form_);
+    if (next() != taps.size()) throw Error(Exit::bug, "the simulation's result is of another form");
+    for (const std::size_t k : taps) {
+      const rtl::StreamPort& s = streams[k].shape;
       StreamRecord record;
       record.elements = elements(s, list(next()));
       for (std::uint64_t x : list(next())) record.cycles.push_back(static_cast<I>(x));
-      r.taps.push_back(std::move(record));
+      r.taps[k] = std::move(record);
       const std::vector<std::uint64_t> w = list(next());
       const std::size_t per = 1 + static_cast<std::size_t>(words_of(s));
-      r.watched.emplace_back();
       for (std::size_t c = 0; c + per <= w.size(); c += per)
-        r.watched.back().push_back({(w[c] & 1) != 0, (w[c] & 2) != 0, (w[c] & 4) != 0, {w.begin() + static_cast<std::ptrdiff_t>(c + 1), w.begin() + static_cast<std::ptrdiff_t>(c + per)}});
+        r.watched[k].push_back({(w[c] & 1) != 0, (w[c] & 2) != 0, (w[c] & 4) != 0, {w.begin() + static_cast<std::ptrdiff_t>(c + 1), w.begin() + static_cast<std::ptrdiff_t>(c + per)}});
     }
     all.push_back(std::move(r));
   }

@@ -1,5 +1,5 @@
-// The test bench of generated designs: one Verilated model for several of them, a stimulus with gaps and stalls, and a watch on
-// every stream inside.
+// The test bench of generated designs: one Verilated model for several of them, a stimulus with gaps and stalls, a watch on
+// every stream inside, and gates that hold single streams back.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "tandem/base/cancel.h"
+#include "tandem/exec/exec.h"
+#include "tandem/plan/stage_graph.h"
 #include "tandem/rtl/generate.h"
 #include "tandem/tool/verilator.h"
 
@@ -16,7 +18,13 @@ namespace tandem::proof {
 // Whole frames in stream order (plan::to_stream), one after the other.
 struct Stimulus {
   std::vector<std::int64_t> in, expected;
+  // What each layer sends, [0] the input's: of the first frames only; empty where it is not known.
+  std::vector<std::vector<std::int64_t>> layers;
 };
+// After e.run(): this frame's words; with `inside` those of every layer too.
+void append_frame(Stimulus& s, const plan::StageGraph& g, const exec::Executor& e, bool inside);
+// Whether frame i is worth looking inside: the first few, unless they are huge.
+bool look_inside(const plan::StageGraph& g, std::int64_t frame);
 
 // A stream inside a design: its input (stage -1) or what a stage sends on one port.
 struct Stream {
@@ -25,6 +33,7 @@ struct Stream {
   rtl::StreamPort shape;
   bool last = false;             // carries TLAST
   int reader = -1;               // the stage that takes it; -1: the design's output
+  int source = -1;               // whose values it carries: a layer + 1, 0: the input's; -1: something else, inside a layer
 };
 std::vector<Stream> streams_of(const rtl::Design& d);
 // "net.e03_0, from net_03_mvau to net_04_skid"
@@ -46,7 +55,7 @@ struct BenchParams {
   std::int64_t watch_from = 0, watch_cycles = 0;  // with taps: every stream, cycle by cycle
   double seconds = 600;
 };
-struct StreamRecord {            // with taps: every beat
+struct StreamRecord {            // with taps: every beat; where only results are tapped, of the frames that the stimulus knows
   std::vector<std::int64_t> elements;
   std::vector<std::int64_t> cycles;
 };
@@ -64,29 +73,48 @@ struct BenchRun {                // of one design
   std::vector<std::uint64_t> trace;    // per cycle: flags, element 0 in, element 0 out
   std::vector<unsigned> streams;       // StreamFault of each of streams_of()
   std::int64_t stream_fault_cycle = -1;  // of the first
-  std::vector<StreamRecord> taps;      // of each stream; empty without taps
+  std::vector<StreamRecord> taps;      // of each stream, empty where it is not tapped
   std::vector<std::vector<StreamCycle>> watched;  // [stream][cycle]
 };
+
+// What is built around the designs. Taps read out the streams that carry a layer's result, or all of them. Gates stand in every stream
+// between two stages: open in runs without stalls, else one after the other is held back for a while.
+struct BenchForm {
+  enum class Taps { none, results, all } taps = Taps::none;
+  bool gates = false;
+  bool brief = false;            // few cycles will be simulated: compiled without optimisation, in a seventh of the time
+};
+// Cycles up to which that is faster. Both what compiling costs and what a cycle costs grow with the design.
+inline constexpr double kBriefCycles = 100000;
+// Cycles that some frames take, about.
+double expected_cycles(const rtl::Design& d, std::int64_t frames, double stall);
 
 class Bench {
  public:
   // Verilates and compiles. Prefixes (Design::top) must differ.
-  Bench(std::span<const rtl::Design> designs, bool taps, double seconds = 600, const Cancel& cancel = Cancel::never());
+  Bench(std::span<const rtl::Design> designs, BenchForm form, double seconds = 600, const Cancel& cancel = Cancel::never());
   std::vector<BenchRun> run(std::span<const Stimulus> stimuli, const BenchParams& p, const Cancel& cancel = Cancel::never());
   const tool::Model& model() const { return model_; }
 
  private:
   std::span<const rtl::Design> designs_;
-  bool taps_;
+  BenchForm form_;
   tool::WorkFolder work_;
   tool::Model model_;
 };
 
 // The bench's parts, also written beside a built design.
-std::string bench_verilog(std::span<const rtl::Design> designs, bool taps = false);
-std::string bench_cpp(std::span<const rtl::Design> designs, bool taps = false);
+std::string bench_verilog(std::span<const rtl::Design> designs, BenchForm form = {});
+std::string bench_cpp(std::span<const rtl::Design> designs, BenchForm form = {});
+// The design's top with a gate in each stream that leads from one stage to another, and how many there are: none in a top that is not
+// written as ours are.
+struct GatedTop {
+  std::string text;
+  int gates = 0;
+};
+GatedTop gated_top(const rtl::Design& d);
 // Stimulus as the bench reads it: per design the beats of each frame, packed.
-std::string bench_stimulus(std::span<const rtl::Design> designs, std::span<const Stimulus> stimuli, std::int64_t max_frames);
+std::string bench_stimulus(std::span<const rtl::Design> designs, std::span<const Stimulus> stimuli, BenchForm form = {});
 
 std::int64_t words_of(const rtl::StreamPort& p);      // of 64 bits, a beat
 std::int64_t elements_of(const rtl::StreamPort& p);   // a frame

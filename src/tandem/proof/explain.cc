@@ -32,64 +32,28 @@ std::string where_text(const FirstDifference& f) {
   return fmt::format("frame {} [{}]", f.frame, s.empty() ? std::to_string(f.element) : s);
 }
 
-// What one layer must send, in the order of its stream: all frames.
-struct Expected {
-  std::vector<I> elements;
-  I per = 1;
-};
-
-// The integers of the program, frame by frame, as the streams carry them: [0] the input's, then each layer's.
-std::vector<Expected> exact_streams(const plan::StageGraph& g, const ir::ExactProgram& p, const Tensor& frames, I most, Stimulus& stimulus, const Cancel& cancel) {
-  std::vector<Expected> all(g.layers.size() + 1);
+// The frames, and what each layer must send: all of them.
+Stimulus exact_streams(const plan::StageGraph& g, const ir::ExactProgram& p, const Tensor& frames, I most, const Cancel& cancel) {
+  Stimulus s;
   exec::Executor x(p);
   const Shape want = p.buffers[static_cast<std::size_t>(p.inputs[0].buffer)].shape;
   if (frames.rank() == 0 || frames.size() / std::max<I>(1, frames.shape()[0]) != element_count(want))
     throw bad_input("the data's samples have shape {}, the model's input has {}", to_string(frames.shape()), to_string(want));
   const DType type = p.inputs[0].dtype;
   const Tensor data = frames.dtype() == type ? frames : frames.cast(type);
-  const auto append = [](std::vector<I>& to, const plan::Values& v, const std::vector<I>& frame) {
-    for (std::int32_t i : v.order) to.push_back(frame[static_cast<std::size_t>(i)]);
-  };
   for (I i = 0; i < std::min(most, frames.shape()[0]); ++i) {
     cancel.check();
     x.run({data.rows(i, i + 1).reshaped(want)});
-    append(stimulus.in, g.input, x.integers(g.input_buffer));
-    append(stimulus.expected, g.output, x.integers(g.output_buffer));
-    append(all[0].elements, g.input, x.integers(g.input_buffer));
-    for (std::size_t l = 0; l < g.layers.size(); ++l)
-      if (g.layers[l].buffer >= 0) append(all[l + 1].elements, g.layers[l].out, x.integers(g.layers[l].buffer));
+    append_frame(s, g, x, true);
   }
-  all[0].per = g.input.elements;
-  for (std::size_t l = 0; l < g.layers.size(); ++l) {
-    const plan::Layer& layer = g.layers[l];
-    all[l + 1].per = layer.out.elements;
-    if (layer.negated.empty()) continue;
-    std::vector<I>& e = all[l + 1].elements;
-    for (std::size_t j = 0; j < e.size(); ++j)
-      if (layer.negated[j % layer.negated.size()]) e[j] = -e[j];
-  }
-  return all;
-}
-
-// Whose values a stream carries: a layer + 1, 0 for the input's; -1 where a stage inside a layer sends something else.
-int source_of(const rtl::Design& d, const Stream& s) {
-  if (s.stage < 0) return 0;
-  const plan::StageShape& x = d.stages[static_cast<std::size_t>(s.stage)];
-  if (x.layer >= 0) {  // a layer's last stage sends its result
-    for (std::size_t i = static_cast<std::size_t>(s.stage) + 1; i < d.stages.size(); ++i)
-      if (d.stages[i].layer == x.layer) return -1;
-    return x.layer + 1;
-  }
-  const bool copies = x.kind == StageKind::fork || x.kind == StageKind::fifo || x.kind == StageKind::skid || x.kind == StageKind::convert;
-  if (!copies) return -1;
-  return source_of(d, Stream{x.in[0], x.in_port[0], "", {}, false, -1});
+  return s;
 }
 
 // Where a tie decides: the input of a quantiser is the first integer of a code, or the last one before it.
-std::vector<bool> steps_of(const plan::Layer& l, const std::vector<Expected>& all) {
+std::vector<bool> steps_of(const plan::Layer& l, const std::vector<std::vector<I>>& all) {
   std::vector<bool> on;
   if (l.kind != plan::LayerKind::requant || l.in[0] < -1) return on;
-  const std::vector<I>& x = all[static_cast<std::size_t>(l.in[0] + 1)].elements;
+  const std::vector<I>& x = all[static_cast<std::size_t>(l.in[0] + 1)];
   const std::size_t period = l.tables.size();
   for (std::size_t j = 0; j < x.size(); ++j) {
     const ir::Thresholds& t = l.tables[j % period];
@@ -346,18 +310,18 @@ std::vector<GraphValue> graph_values(const ir::Graph& graph, const Tensor& frame
 Explanation explain(const rtl::Design& d, const plan::StageGraph& g, const ir::ExactProgram& p, const Tensor& frames, const ExplainParams& params, const Cancel& cancel) {
   Explanation r;
   r.against = "Verilog";
-  Stimulus stimulus;
-  const std::vector<Expected> all = exact_streams(g, p, frames, params.frames, stimulus, cancel);
-  r.frames = static_cast<I>(all[0].elements.size()) / all[0].per;
+  const Stimulus stimulus = exact_streams(g, p, frames, params.frames, cancel);
+  const std::vector<std::vector<I>>& all = stimulus.layers;
+  r.frames = static_cast<I>(stimulus.in.size()) / g.input.elements;
   const std::vector<Stream> streams = streams_of(d);
-  std::vector<int> source;
   std::vector<std::string> layer_of;
   for (const Stream& s : streams) {
-    source.push_back(source_of(d, s));
     const int l = s.stage >= 0 && d.stages[static_cast<std::size_t>(s.stage)].layer >= 0 ? d.stages[static_cast<std::size_t>(s.stage)].layer : -1;
     layer_of.push_back(l < 0 ? "" : fmt::format("{} ({})", g.layers[static_cast<std::size_t>(l)].name, g.layers[static_cast<std::size_t>(l)].node));
   }
-  Bench bench({&d, 1}, true, params.seconds, cancel);
+  double cycles = 0;
+  for (const double stall : params.stalls) cycles += expected_cycles(d, r.frames, stall);
+  Bench bench({&d, 1}, {BenchForm::Taps::all, true, cycles < kBriefCycles}, params.seconds, cancel);
   BenchParams b;
   b.seed = params.seed;
   b.nonce = fnv1a(d.hash, params.seed);
@@ -376,19 +340,21 @@ Explanation explain(const rtl::Design& d, const plan::StageGraph& g, const ir::E
     I cycle = -1;
     std::vector<bool> wrong(streams.size(), false);
     for (std::size_t k = 0; k < streams.size(); ++k) {
-      if (source[k] < 0) continue;
-      const Expected& e = all[static_cast<std::size_t>(source[k])];
-      const bool input = source[k] == 0;
-      const plan::Layer* layer = input ? nullptr : &g.layers[static_cast<std::size_t>(source[k] - 1)];
+      const int source = streams[k].source;
+      if (source < 0) continue;
+      const std::vector<I>& e = all[static_cast<std::size_t>(source)];
+      const bool input = source == 0;
+      const plan::Layer* layer = input ? nullptr : &g.layers[static_cast<std::size_t>(source - 1)];
       if (layer && layer->buffer < 0) continue;
       const plan::Values& v = input ? g.input : layer->out;
+      const I per = v.elements;
       const StreamRecord& tap = run.taps[k];
       LayerDifference row;
       row.layer = input ? g.input_port : layer->name;
       row.node = input ? "the design's input" : layer->node;
       row.where = streams[k].stage < 0 ? fmt::format("wire {}.in", d.top) : fmt::format("{}, wire {}.{}", d.modules[static_cast<std::size_t>(streams[k].stage)], d.top, streams[k].wire);
-      measure<I>(row, e.elements, tap.elements, e.per);
-      wrong[k] = row.differing > 0 || tap.elements.size() != e.elements.size();
+      measure<I>(row, e, tap.elements, per);
+      wrong[k] = row.differing > 0 || tap.elements.size() != e.size();
       // A queue, a converter or a fork is shown where it is the one to blame.
       const bool plumbing = streams[k].stage >= 0 && d.stages[static_cast<std::size_t>(streams[k].stage)].layer < 0;
       if (plumbing) {
@@ -400,10 +366,10 @@ Explanation explain(const rtl::Design& d, const plan::StageGraph& g, const ir::E
       }
       if (wrong[k]) {
         CauseContext c{v.bits, v.is_signed, v.lo, v.hi, layer && !plumbing ? steps_of(*layer, all) : std::vector<bool>{}};
-        row.cause = find_cause(e.elements, tap.elements, e.per, c);
-        std::size_t at = std::min(tap.elements.size(), e.elements.size());
+        row.cause = find_cause(e, tap.elements, per, c);
+        std::size_t at = std::min(tap.elements.size(), e.size());
         if (row.first) {
-          at = static_cast<std::size_t>(row.first->frame * e.per + row.first->element);
+          at = static_cast<std::size_t>(row.first->frame * per + row.first->element);
           row.first->element = v.order[static_cast<std::size_t>(row.first->element)];
           const Shape full = input ? g.input_shape : p.buffers[static_cast<std::size_t>(layer->buffer)].shape;
           row.first->index = index_of(row.first->element, input || full.size() < 2 ? full : Shape(full.begin() + 1, full.end()));

@@ -345,10 +345,9 @@ class Selftest {
     if (p_.tamper_rtl) p_.tamper_rtl(g, q.design);
     for (std::uint64_t k = f.inputs.size(); more && k < kFrames; ++k) q.failing.inputs.push_back(k < 6 ? corner_inputs(f.graph, static_cast<int>(k) - 2) : random_inputs(f.graph, seed * 16 + k));
     exec::Executor e(p);
-    for (const auto& x : q.failing.inputs) {
-      e.run(x);
-      append(q.stimulus.in, g.input, e.integers(g.input_buffer));
-      append(q.stimulus.expected, g.output, e.integers(g.output_buffer));
+    for (std::size_t k = 0; k < q.failing.inputs.size(); ++k) {
+      e.run(q.failing.inputs[k]);
+      append_frame(q.stimulus, g, e, look_inside(g, static_cast<std::int64_t>(k)));
     }
     return q;
   }
@@ -361,11 +360,6 @@ class Selftest {
       return;
     }
     if (queue_.size() == kDesignsPerModel) flush_rtl();
-  }
-  static void append(std::vector<std::int64_t>& to, const plan::Values& v, const std::vector<std::int64_t>& frame) {
-    std::vector<Int128> wide(frame.begin(), frame.end());
-    auto stream = plan::to_stream(v, wide.data());
-    to.insert(to.end(), stream.begin(), stream.end());
   }
   static plan::Folding random_folding(const plan::StageGraph& g, Rng& r) {
     plan::Folding f = plan::smallest_folding(g);

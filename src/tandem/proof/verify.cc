@@ -22,14 +22,19 @@ std::string timing_fault(const plan::Timing& t, const BenchRun& run) {
 // One model of up to designs_per_model designs.
 void verify_group(std::span<const rtl::Design> designs, std::span<const Stimulus> stimuli, const VerifyOptions& o,
                   std::uint64_t group, std::span<VerifyResult> results, const Cancel& cancel) {
-  Bench bench(designs, false, o.seconds, cancel);
   std::vector<double> runs{0};
   runs.insert(runs.end(), o.stalls.begin(), o.stalls.end());
+  double cycles = 0;
   for (std::size_t i = 0; i < designs.size(); ++i) {
     results[i].ok = true;
-    results[i].tool = bench.model().tool;
     results[i].frames = static_cast<I>(stimuli[i].in.size()) / elements_of(designs[i].in);
+    double c = 0;
+    for (const double stall : runs) c += expected_cycles(designs[i], stall > 0 ? std::min(o.stall_frames, results[i].frames) : results[i].frames, stall);
+    cycles = std::max(cycles, c);
   }
+  const bool inside = std::any_of(stimuli.begin(), stimuli.end(), [](const Stimulus& s) { return !s.layers.empty(); });
+  Bench bench(designs, {inside ? BenchForm::Taps::results : BenchForm::Taps::none, !o.stalls.empty(), cycles < kBriefCycles}, o.seconds, cancel);
+  for (VerifyResult& r : results) r.tool = bench.model().tool;
   BenchParams p;
   p.patience = patience_for(designs, o.patience);
   p.seconds = o.seconds;
@@ -71,6 +76,19 @@ void judge(const rtl::Design& d, const Stimulus& stimulus, const BenchRun& run, 
   if (!fault.empty()) {
     v.ok = false;
     if (v.fault.empty()) v.fault = fault;
+  }
+  for (std::size_t k = 0; k < streams.size(); ++k) {
+    const std::size_t source = static_cast<std::size_t>(std::max(0, streams[k].source));
+    if (source < 1 || source >= stimulus.layers.size() || k >= run.taps.size()) continue;
+    const std::vector<I>&want = stimulus.layers[source], &got = run.taps[k].elements;
+    const I per = elements_of(streams[k].shape);
+    const std::size_t n = std::min(want.size(), got.size());
+    v.inside_words += static_cast<I>(n);
+    const std::size_t at = static_cast<std::size_t>(std::mismatch(want.begin(), want.begin() + static_cast<std::ptrdiff_t>(n), got.begin()).first - want.begin());
+    if (at == n) continue;
+    v.ok = false;
+    if (v.inside.empty())
+      v.inside = fmt::format("{}: frame {}, element {} (stall probability {}): expected {}, got {}", describe(d, streams[k]), static_cast<I>(at) / per, static_cast<I>(at) % per, p.stall, want[at], got[at]);
   }
   if (unstalled) {
     v.cycles = run.cycles;
@@ -120,6 +138,7 @@ std::string VerifyResult::text() const {
   std::string s = fmt::format("{} frames, {} words compared, {} mismatches", frames, words, mismatches);
   if (first)
     s += fmt::format("; first at frame {}, element {} (stall probability {}): expected {}, got {}", first->frame, first->element, first->stall, first->expected, first->actual);
+  if (!inside.empty()) s += "; inside first at " + inside;
   if (!fault.empty()) s += "; " + fault;
   return s;
 }

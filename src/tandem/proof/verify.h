@@ -1,5 +1,5 @@
-// Generated Verilog against the exact result: every output word compared, under random back-pressure,
-// cycles counted without it.
+// Generated Verilog against the exact result: every output word compared, and of the first frames what each layer sends; under random
+// back-pressure at both ends and between the stages; cycles counted without it.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -36,6 +36,9 @@ struct VerifyResult {
   bool ok = false;
   std::int64_t frames = 0, words = 0, mismatches = 0;  // words: elements compared over all runs
   std::optional<Divergence> first;
+  // Streams inside that carry a layer's result: the first in their order that differs.
+  std::int64_t inside_words = 0;
+  std::string inside;            // "net.e03_0, from net_03_mvau to net_04_skid: frame 0, element 2: expected 3, got 1"; empty when none
   std::string fault;             // protocol (of the design or of a stream inside) or deadlock, in words; empty when none
   double interval = 0;           // cycles per frame in steady state (0 when fewer than 4 frames)
   std::int64_t latency = 0;      // cycles from the first input beat to the first output beat

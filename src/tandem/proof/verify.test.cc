@@ -12,6 +12,7 @@ using I = std::int64_t;
 using plan::Layer;
 using plan::LayerKind;
 using plan::StageGraph;
+using plan::StageKind;
 
 // A random exact program with its own brute-force interpreter: loops over the definitions, in the logical
 // layout, without anything of `plan` or `rtl`.
@@ -509,6 +510,91 @@ TEST(RtlVerify, FindsAChangedWordAndChangedHardware) {
   }
   EXPECT_EQ(found, 4);
   EXPECT_GE(hardware, 2);  // a flipped weight bit may vanish behind a coarse quantiser
+}
+
+// What leaves the design may hide a fault inside: behind a coarse step, or where nothing ever stalls.
+TEST(RtlVerify, FaultsHiddenAtTheOutputAreFoundInside) {
+  // Sums of even weights: their lowest bit is 0, and no step lies on an odd number.
+  ir::ExactProgram p;
+  const auto buffer = [&](Shape s, I lo, I hi) {
+    ir::Buffer b;
+    b.name = fmt::format("v{}", p.buffers.size());
+    b.shape = std::move(s);
+    b.lo = lo, b.hi = hi;
+    p.buffers.push_back(b);
+    return static_cast<int>(p.buffers.size()) - 1;
+  };
+  const int x = buffer({1, 4}, 0, 3), sums = buffer({1, 3}, -24, 24), codes = buffer({1, 3}, 0, 7), y = buffer({1, 2}, -42, 42);
+  p.inputs.push_back({"x", x, DType::f32, true, {}});
+  p.steps.push_back({ir::IntMatMul{{2, -2, 4, -4, 2, 2, 2, -4, 0, 2, 2, -2}, 4, 3}, {x}, sums, "node 'first'"});
+  ir::IntRequant q{};
+  for (I k = 0; k < 8; ++k) q.levels.push_back(k);
+  ir::Thresholds t;
+  for (I k = 1; k < 8; ++k) t.t.push_back(4 * k - 10);  // (N + 10) >> 2
+  q.tables = {t};
+  q.group = {1, 1};
+  p.steps.push_back({q, {sums}, codes, "node 'steps'"});
+  p.steps.push_back({ir::IntMatMul{{1, -1, 2, 2, -3, 3}, 3, 2}, {codes}, y, "node 'second'"});
+  p.outputs.push_back({"y", y, DType::f32, true, {}});
+  const plan::StageGraph g = plan::stages_from(p);
+  plan::Folding f = plan::smallest_folding(g);
+  for (std::size_t i = 0; i < g.layers.size(); ++i) {
+    if (g.layers[i].kind == LayerKind::dense) f.of[i].simd = plan::most_simd(g.layers[i]);
+    if (g.layers[i].kind == LayerKind::requant) f.of[i].requantiser = plan::Requantiser::arithmetic;
+  }
+  f.interval = 1;  // one code a cycle: the pipelined form
+  proof::Stimulus s;
+  exec::Executor e(p);
+  Rng r(1, "hidden");
+  for (int k = 0; k < 40; ++k) {
+    Tensor in(DType::f32, {1, 4});
+    for (I i = 0; i < 4; ++i) in.set(i, static_cast<double>(r.range(0, 3)));
+    e.run({in});
+    proof::append_frame(s, g, e, true);
+  }
+  const auto changed = [&](std::string_view prefix, StageKind kind, std::string_view from, std::string_view to) {
+    rtl::Design d = rtl::generate(g, f, prefix);
+    for (std::size_t i = 0; i < d.stages.size(); ++i) {
+      if (d.stages[i].kind != kind) continue;
+      for (rtl::File& file : d.files)
+        if (file.name == d.modules[i] + ".v") {
+          const std::size_t at = file.text.find(from);
+          EXPECT_NE(at, std::string::npos) << file.text;
+          if (at != std::string::npos) file.text.replace(at, from.size(), to);
+        }
+      return d;
+    }
+    ADD_FAILURE() << "no such stage";
+    return d;
+  };
+  const std::vector<rtl::Design> designs{rtl::generate(g, f, "d0"), changed("d1", StageKind::mvau, "assign m_tdata = ", "assign m_tdata = 1'b1 | "), changed("d2", StageKind::rescale, "if (en) x_0", "x_0")};
+  const auto results = proof::verify(designs, std::vector<proof::Stimulus>(3, s), {.stall_frames = 40});
+  EXPECT_TRUE(results[0].ok) << results[0].text();
+  EXPECT_GT(results[0].inside_words, 40 * 3 * 6);  // sums, codes and results in three runs, and their copies
+  EXPECT_EQ(results[1].mismatches, 0);
+  EXPECT_TRUE(results[1].inside.starts_with("d1.e0")) << results[1].text();
+  EXPECT_NE(results[1].inside.find("mvau"), std::string::npos) << results[1].text();
+  EXPECT_FALSE(results[2].ok);
+  EXPECT_NE(results[2].inside.find("rescale"), std::string::npos) << results[2].text();
+  EXPECT_NE(results[2].inside.find("stall probability 0."), std::string::npos) << results[2].text();
+}
+
+TEST(RtlVerify, AGateStandsInEveryStreamBetweenStages) {
+  int gates = 0;
+  for (std::uint64_t i = 0; i < 30; ++i) {
+    const Case c = random_case(i, "net", 1);
+    int inner = 0;
+    for (const proof::Stream& s : proof::streams_of(c.design)) inner += s.stage >= 0 && s.reader >= 0;
+    const proof::GatedTop t = proof::gated_top(c.design);
+    EXPECT_EQ(t.gates, inner);
+    gates += t.gates;
+    // A top that was not written by us stays as it is.
+    rtl::Design other = c.design;
+    other.files[0].text = "module net (input wire clk);\nendmodule\n";
+    EXPECT_EQ(proof::gated_top(other).gates, 0);
+    EXPECT_EQ(proof::gated_top(other).text, other.files[0].text);
+  }
+  EXPECT_GT(gates, 100);
 }
 
 TEST(RtlGenerate, SameGraphSameBytes) {
