@@ -1,6 +1,7 @@
 #include "tandem/map/queues.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "tandem/plan/timing.h"
@@ -10,7 +11,6 @@ namespace {
 using I = std::int64_t;
 using plan::StageKind;
 using plan::StageShape;
-
 
 std::size_t idx(int i) { return static_cast<std::size_t>(i); }
 bool is_join(const StageShape& s) { return s.in[1] >= 0; }
@@ -169,9 +169,12 @@ class Sizer {
     set(0);
     target = rate_of(s_);
     if (!target.known || target.frames == 0) return false;
-    auto ok = [&](std::size_t limited) {
+    auto rate = [&](std::size_t limited) {
       set(limited);
-      const Rate r = rate_of(s_);
+      return rate_of(s_);
+    };
+    auto ok = [&](std::size_t limited) {
+      const Rate r = rate(limited);
       return r.known && !r.slower(target);
     };
     for (std::size_t good = 0; !ok(queues.size());) {
@@ -180,9 +183,9 @@ class Sizer {
         const std::size_t middle = (good + bad) / 2;
         (ok(middle) ? good : bad) = middle;
       }
-      depth[bad - 1] = least(depth[bad - 1] + 1, [&](I d) {
+      depth[bad - 1] = least(depth[bad - 1] + 1, target, [&](I d) {
         depth[bad - 1] = d;
-        return ok(bad);
+        return rate(bad);
       });
       good = bad;
       if (good == queues.size()) break;
@@ -227,20 +230,35 @@ class Sizer {
       if (s_[i].in[0] == static_cast<int>(queue) || s_[i].in[1] == static_cast<int>(queue)) return i;
   }
 
-  // The least d >= from with ok(d).
+  // The least d >= from whose rate is the target: between one that is too slow and one that is not, where the rates of the last two that
+  // are too slow point.
   template <class F>
-  static I least(I from, F ok) {
-    I bad = from - 1, step = 1, good = from;
-    while (!ok(good) && good < kUnlimited) {
-      bad = good;
-      good += step;
-      step *= 2;
+  static I least(I from, Rate target, F rate) {
+    I slow = from - 1, enough = kUnlimited, step = 1 + from / 32, passed = 0;
+    struct Point {
+      I depth = 0;
+      double cycles = 0;
+    } last, before;
+    while (enough - slow > 1) {
+      I d = slow < from ? from : enough < kUnlimited ? slow + (enough - slow) / 2 : slow + step;
+      if (slow > from && before.cycles > last.cycles) {
+        const double most = static_cast<double>(target.cycles) / static_cast<double>(target.frames);
+        const double more = (last.cycles - most) * static_cast<double>(last.depth - before.depth) / (before.cycles - last.cycles);
+        if (passed < 3 && more < 1e12) d = last.depth + static_cast<I>(std::ceil(more));
+      }
+      d = std::clamp(d, slow + 1, enough - 1);
+      const Rate r = rate(d);
+      if (r.known && !r.slower(target)) {
+        enough = d;
+        ++passed;
+      } else {
+        step *= slow < from ? 1 : 2;
+        slow = d;
+        before = last;
+        last = {d, r.known && r.frames > 0 ? static_cast<double>(r.cycles) / static_cast<double>(r.frames) : 0.0};
+      }
     }
-    while (good - bad > 1) {
-      const I middle = bad + (good - bad) / 2;
-      (ok(middle) ? good : bad) = middle;
-    }
-    return good;
+    return enough;
   }
 
   // Nothing where the block cannot be stepped.
@@ -257,10 +275,9 @@ class Sizer {
     if (!free.known || free.frames == 0) return std::nullopt;
     if (free.slower(target)) target = free;
     for (std::size_t k = 0; k < 2; ++k)
-      depth(k) = least(bound[k], [&](I d) {
+      depth(k) = least(bound[k], target, [&](I d) {
         depth(k) = d;
-        const Rate r = rate_of(b.stages);
-        return r.known && !r.slower(target);
+        return rate_of(b.stages);
       });
     return searched_[key] = {depth(0), depth(1)};
   }

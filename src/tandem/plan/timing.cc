@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "tandem/base/hash.h"
+#include "tandem/plan/beats.h"
 
 namespace tandem::plan {
 namespace {
@@ -235,6 +236,15 @@ std::optional<Twin> twin_of(const StageShape& s) {
   }
 }
 
+Rule rule_of(const Twin& t) {
+  const std::pair<U (*)(Twin&, U, U), Rule> rules[] = {
+      {pipeline, Rule::pipeline}, {joining, Rule::joining}, {serial, Rule::serial}, {skid, Rule::skid}, {fifo, Rule::fifo}, {fork, Rule::fork}, {narrower, Rule::narrower},
+      {pad, Rule::pad}, {window, Rule::window}, {replay, Rule::replay}, {total, Rule::total}, {select, Rule::select}, {insert, Rule::insert}, {concat, Rule::concat}};
+  for (const auto& [cycle, rule] : rules)
+    if (t.cycle == cycle) return rule;
+  return Rule::stepped;
+}
+
 std::int64_t Timing::end(std::int64_t frame) const {
   const I n = static_cast<I>(ends.size());
   if (frame < n || !steady()) return ends[static_cast<std::size_t>(std::min(frame, n - 1))];
@@ -243,6 +253,11 @@ std::int64_t Timing::end(std::int64_t frame) const {
 }
 
 Timing simulate(std::span<const StageShape> stages, const TimingOptions& o) {
+  if (const auto t = simulate_beats(stages, o)) return *t;
+  return simulate_cycles(stages, o);
+}
+
+Timing simulate_cycles(std::span<const StageShape> stages, const TimingOptions& o) {
   static_assert(std::has_unique_object_representations_v<Twin>, "states are compared byte by byte");
   Timing r;
   const std::size_t n = stages.size();

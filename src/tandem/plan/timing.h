@@ -1,5 +1,6 @@
 // Cycle-exact timing of a folded design without Verilog: every stage has a twin, the control registers of the
 // emitted module and nothing of its data, and the twins are stepped together, cycle by cycle.
+// simulate() finds the same times beat by beat (beats.cc), which costs nothing in cycles where nothing changes; a test compares both.
 //
 // A new StageKind adds one case to twin_of() in timing.cc. Where its module is a pipeline of n registers under one
 // enable (`en = ~v[n-1] | m_tready`) that gives one beat for each `per` beats it takes, pipeline_twin(n, per) is the
@@ -54,5 +55,8 @@ inline constexpr int kSource = -2;           // StageShape::in[1] that is an inp
 // Of a design whose inputs always have data and whose outputs (those without a reader) are always taken; the frames are those
 // of the last stage's first output.
 Timing simulate(std::span<const StageShape> stages, const TimingOptions& options = {});
+// The same, slow and obvious: every stage in every cycle. simulate() comes to this where a twin has a cycle function of its own
+// without a rule in beats.h.
+Timing simulate_cycles(std::span<const StageShape> stages, const TimingOptions& options = {});
 
 }  // namespace tandem::plan

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "tandem/base/rng.h"
+
 namespace tandem::plan {
 namespace {
 using I = std::int64_t;
@@ -66,6 +68,160 @@ TEST(PlanTiming, SeesADeadlock) {
     EXPECT_EQ(t.deadlock, depth == 1);
     EXPECT_EQ(t.steady(), depth != 1);
   }
+}
+
+// Chains of random stages, with forks and joins, some of which stand still: by beats as cycle by cycle.
+struct Chain {
+  Rng r;
+  std::vector<StageShape> s;
+  I beats;  // of the stream that comes out of the last stage
+  explicit Chain(std::uint64_t seed) : r(seed, "chain"), beats(r.range(1, 24)) {}
+
+  StageShape& add(StageKind k, int from, I out) {
+    s.push_back(stage(k, from, beats, out));
+    beats = out;
+    return s.back();
+  }
+  void any(int from) {
+    std::vector<I> divisors;
+    for (I d = 1; d <= beats; ++d)
+      if (beats % d == 0) divisors.push_back(d);
+    const I d = r.pick(divisors), n = beats;
+    auto mask = [&](I size, I kept) {
+      auto m = std::make_shared<std::vector<bool>>(static_cast<std::size_t>(size));
+      for (I i = 0; i < kept; ++i) (*m)[static_cast<std::size_t>(i)] = true;
+      for (I i = size - 1; i > 0; --i) {
+        const std::size_t a = static_cast<std::size_t>(i), b = static_cast<std::size_t>(r.range(0, i));
+        const bool t = (*m)[a];
+        (*m)[a] = (*m)[b], (*m)[b] = t;
+      }
+      return m;
+    };
+    switch (r.range(0, 13)) {
+      case 0: add(StageKind::skid, from, n); break;
+      case 1: add(StageKind::fifo, from, n).depth = r.range(1, 40); break;
+      case 2: {
+        StageShape& x = add(StageKind::threshold, from, n);
+        x.serial = r.chance(0.5), x.level_bits = static_cast<int>(r.range(1, 9));
+        break;
+      }
+      case 3: {
+        StageShape& x = add(StageKind::mvau, from, n / d);
+        x.mw = d * 4, x.simd = 4, x.pe = x.mh = 1;
+        break;
+      }
+      case 4: {
+        const I times = r.range(1, 5);
+        StageShape& x = add(StageKind::replay, from, n * times);
+        x.mw = d, x.simd = 1, x.mh = times, x.pe = 1;
+        break;
+      }
+      case 5: {
+        const I pieces = r.range(2, 5);
+        StageShape& x = add(StageKind::convert, from, n * pieces);
+        x.lanes_in = pieces, x.lanes_out = 1;
+        break;
+      }
+      case 6: {
+        StageShape& x = add(StageKind::convert, from, n / d);
+        if (d > 1) x.lanes_in = 1, x.lanes_out = d;
+        else x.kind = StageKind::skid;
+        break;
+      }
+      case 7: {  // rows of d beats
+        const I top = r.range(0, 1), left = r.range(0, 2), w = d, h = n / d;
+        StageShape& x = add(StageKind::pad, from, (h + 2 * top) * (w + left + 1));
+        x.h = h, x.w = w, x.kh = top, x.kw = left, x.oh = h + 2 * top, x.ow = w + left + 1;
+        break;
+      }
+      case 8: {
+        const I w = d, h = n / d, k = r.range(1, std::min<I>(3, std::min(w, h))), stride = r.range(1, 2), reps = r.range(1, 3);
+        const I oh = (h - k) / stride + 1, ow = (w - k) / stride + 1;
+        StageShape& x = add(StageKind::window, from, oh * ow * k * k * reps);
+        x.h = h, x.w = w, x.kh = x.kw = k, x.sh = x.sw = stride, x.oh = oh, x.ow = ow, x.reps = reps;
+        const I least = std::max(k + stride, h - (oh - 1) * stride);
+        x.rows = r.range(std::max(least, oh == 1 ? h : 0), least + h);
+        break;
+      }
+      case 9: {
+        StageShape& x = add(StageKind::total, from, d);
+        x.c = d;
+        break;
+      }
+      case 10: {
+        const I kept = r.range(1, n);
+        add(StageKind::select, from, kept).keep = mask(n, kept);
+        break;
+      }
+      case 11: {
+        const I all = n + r.range(0, 6);
+        add(StageKind::insert, from, all).keep = mask(all, n);
+        break;
+      }
+      case 12: add(StageKind::reorder, from, r.range(1, 2 * n)); break;
+      case 13: add(StageKind::rescale, from, n).serial = r.chance(0.3); break;
+    }
+  }
+  int last() const { return static_cast<int>(s.size()) - 1; }
+  // Two ways from a fork to a join, of which one may hold a few beats only.
+  void diamond(int from) {
+    const I n = beats;
+    const int f = static_cast<int>(s.size());
+    add(StageKind::fork, from, n).ports_out = 2;
+    auto way = [&](std::uint8_t port) {
+      beats = n;
+      for (I i = r.range(0, 3), at = f; i >= 0; --i) {
+        const bool narrow = r.chance(0.3);
+        StageShape& x = add(i == 0 ? StageKind::fifo : narrow ? StageKind::threshold : StageKind::affine, static_cast<int>(at), n);
+        if (at == f) x.in_port[0] = port;
+        x.depth = r.range(1, 12);
+        x.serial = narrow && r.chance(0.5), x.level_bits = static_cast<int>(r.range(1, 6));
+        at = last();
+      }
+      return last();
+    };
+    const int a = way(0), b = way(1);
+    const I turns = r.range(1, n);
+    if (r.chance(0.3) && n % turns == 0) {
+      StageShape& x = add(StageKind::concat, a, 2 * n);
+      x.in[1] = b, x.mw = x.mh = turns;
+    } else {
+      add(r.chance(0.5) ? StageKind::add : StageKind::product, a, n).in[1] = b;
+    }
+  }
+};
+
+TEST(PlanTiming, ByBeatsAsCycleByCycle) {
+  I steady = 0, stuck = 0, unknown = 0, longer = 0;
+  for (std::uint64_t seed = 0; seed < 6000; ++seed) {
+    Chain c(seed);
+    for (I i = c.r.range(1, 9); i-- > 0;) {
+      if (c.beats > 300) break;
+      if (c.r.chance(0.25)) c.diamond(c.last());
+      else c.any(c.last());
+    }
+    const Timing slow = simulate_cycles(c.s, {.steps = 3'000'000}), fast = simulate(c.s, {.steps = 300'000'000});
+    if (!slow.known) {
+      ++unknown;
+      continue;
+    }
+    ASSERT_EQ(fast.known, slow.known) << seed;
+    ASSERT_EQ(fast.deadlock, slow.deadlock) << seed;
+    EXPECT_EQ(fast.first_in, slow.first_in) << seed;
+    stuck += slow.deadlock;
+    if (slow.deadlock) continue;
+    ASSERT_TRUE(fast.steady()) << seed;
+    EXPECT_EQ(fast.first_out, slow.first_out) << seed;
+    EXPECT_EQ(fast.repeat_cycles * slow.repeat_frames, slow.repeat_cycles * fast.repeat_frames) << seed;
+    for (I f = 0; f < 40; ++f) ASSERT_EQ(fast.end(f), slow.end(f)) << seed << ", frame " << f;
+    ++steady;
+    longer += slow.repeat_frames > 1;
+  }
+  fmt::print("{} steady ({} of more than one frame), {} stand still, {} too long\n", steady, longer, stuck, unknown);
+  EXPECT_GT(steady, 4000);
+  EXPECT_GT(stuck, 50);
+  EXPECT_GT(longer, 20);
+  EXPECT_LT(unknown, 300);
 }
 
 }  // namespace

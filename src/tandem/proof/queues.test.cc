@@ -89,6 +89,10 @@ TEST(MapQueues, FullRateAndNotABeatMore) {
     ASSERT_EQ(static_cast<I>(at.size()), stats.queues);
     const auto bound = map::queue_bounds(s);
     const Rate rate = rate_of(s);
+    const plan::Timing slow = plan::simulate_cycles(s), fast = plan::simulate(s);
+    EXPECT_EQ(fast.repeat_cycles * slow.repeat_frames, slow.repeat_cycles * fast.repeat_frames) << "seed " << seed;
+    EXPECT_EQ(fast.first_out, slow.first_out) << "seed " << seed;
+    for (I frame = 0; frame < 20; ++frame) EXPECT_EQ(fast.end(frame), slow.end(frame)) << "seed " << seed << ", frame " << frame;
     std::vector<plan::StageShape> free = s;
     for (std::size_t q : at) free[q].depth = map::kUnlimited;
     EXPECT_FALSE(rate.slower(rate_of(free))) << "seed " << seed;
