@@ -1,5 +1,7 @@
 #include "tandem/ir/keras.h"
 
+#include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <set>
 
@@ -7,6 +9,8 @@
 #include "tandem/base/nearest.h"
 #include "tandem/ir/channels_last.h"
 #include "tandem/ir/op.h"
+#include "tandem/tensor/npy.h"
+#include "tandem/tool/work.h"
 
 namespace tandem::ir {
 namespace {
@@ -121,6 +125,9 @@ class Reader {
   Reader(const tool::Hdf5File& weights, std::string where, const Limits& limits) : w_(weights), where_(std::move(where)), limits_(limits), b_(g_) {
     for (const std::string& group : w_.groups)
       if (group == "/model_weights") root_ = group;
+    for (const auto& [path, attributes] : w_.attributes)
+      if (path.ends_with("/vars") && attributes.contains("name")) third_ = true;
+    if (third_) keras_ = 3;
   }
   Graph read(const Config& model);
 
@@ -201,6 +208,7 @@ class Reader {
 
   const tool::Hdf5File& w_;
   std::string where_, root_;
+  bool third_ = false;  // weights as Keras 3 stores them: numbered, below a group that holds the layer's name
   const Limits& limits_;
   Graph g_;
   ChannelsLast b_;
@@ -300,8 +308,40 @@ const std::vector<std::string>& Reader::weight_names(const std::string& group) {
     for (auto d = w_.datasets.lower_bound(path + "/"); d != w_.datasets.end() && d->first.starts_with(path + "/"); ++d) it->second.push_back(d->first.substr(path.size() + 1));
   return it->second;
 }
+// The names of a layer's variables in the order in which Keras 3 numbers them.
+std::vector<std::string> variables_of(const Layer& l) {
+  const std::string_view k = l.kind.size() > 1 && l.kind[0] == 'Q' && std::isupper(static_cast<unsigned char>(l.kind[1])) ? std::string_view(l.kind).substr(1) : std::string_view(l.kind);
+  const auto on = [&](const char* key) {
+    const auto c = l.config.find(key);
+    return !c || (c->as<std::string>() != "false" && c->as<std::string>() != "False" && c->as<std::string>() != "0");
+  };
+  if (k == "BatchNormalization" || k == "LayerNormalization") {
+    std::vector<std::string> r;
+    if (on("scale")) r.push_back("gamma");
+    if (on("center")) r.push_back("beta");
+    if (k == "BatchNormalization") r.push_back("moving_mean"), r.push_back("moving_variance");
+    return r;
+  }
+  if (k == "PReLU") return {"alpha"};
+  if (k == "Embedding") return {"embeddings"};
+  if (k == "LSTM" || k == "GRU" || k == "SimpleRNN") return {"kernel", "recurrent_kernel", "bias"};
+  if (k.starts_with("Separable")) return {"depthwise_kernel", "pointwise_kernel", "bias"};
+  return {k.starts_with("Depthwise") ? "depthwise_kernel" : "kernel", "bias"};
+}
 std::vector<std::string> Reader::weight_paths(const Layer& l, const std::string& group, const std::string& role) {
   std::vector<std::string> found;
+  if (third_) {
+    const std::vector<std::string> all = variables_of(l);
+    const auto at = std::find(all.begin(), all.end(), role == "kernel" && all[0] == "depthwise_kernel" && all.size() == 2 ? all[0] : role);
+    for (const auto& [path, attributes] : w_.attributes) {
+      const auto name = attributes.find("name");
+      if (at == all.end() || !path.ends_with("/vars") || name == attributes.end() || !name->second.is_text || name->second.text.size() != 1 || name->second.text[0] != l.name) continue;
+      const std::string base = path.substr(0, path.size() - 4);
+      for (const char* inner : {"", "cell/", "layer/"})  // of recurrent layers, and of those in a wrapper
+        if (const std::string p = fmt::format("{}{}vars/{}", base, inner, at - all.begin()); w_.dataset(p)) found.push_back(p);
+    }
+    return found;
+  }
   for (const std::string& n : weight_names(group)) {
     std::string_view s = n;
     if (const auto colon = s.rfind(':'); colon != s.npos) s = s.substr(0, colon);
@@ -1198,11 +1238,34 @@ Graph keras_graph(const Config& model, const tool::Hdf5File& weights, const std:
   return Reader(weights, where, limits).read(model);
 }
 
+bool is_keras_archive(std::string_view bytes) {
+  if (!bytes.starts_with("PK\x03\x04") || bytes.size() < 30) return false;
+  const auto first = bytes.substr(30, static_cast<unsigned char>(bytes[26]));  // its name
+  return first == "metadata.json" || first == "config.json" || first == "model.weights.h5";
+}
+
 Graph read_keras(const fs::path& path, const Limits& limits, const fs::path& weights) {
   const std::string where = path.string();
   const auto named = [&](Error& e) -> Error& { return e.where().find(path.filename().string()) == std::string::npos ? e.at(e.where().empty() ? where : where + ": " + e.where()) : e; };
   try {
-    const std::string head = read_file(path, limits).substr(0, 8);
+    const std::string bytes = read_file(path, limits);
+    if (is_keras_archive(bytes)) {
+      const Members m = parse_zip(bytes, limits, where, [](const std::string& n) { return n == "config.json" || n == "model.weights.h5"; });
+      if (!m.contains("config.json") || !m.contains("model.weights.h5")) throw bad_input("no Keras model").at(where).expected("a zip with the members config.json and model.weights.h5, as model.save() writes");
+      const Config model = Config::parse(m.at("config.json"), where + ": config.json", limits);
+      if (!model.has("class_name") || !model.has("config")) throw bad_input("no Keras model").at(where).expected("'class_name' and 'config' in config.json");
+      if (!weights.empty()) return keras_graph(model, tool::read_hdf5(weights, limits), where, limits);
+      const tool::WorkFolder f;
+      f.put("model.weights.h5", m.at("model.weights.h5"));
+      try {
+        return keras_graph(model, tool::read_hdf5(f / "model.weights.h5", limits), where, limits);
+      } catch (Error& e) {
+        if (const std::size_t folder = e.where().find(f.path().string()); folder != std::string::npos)
+          e.at(where + ": " + std::string(e.where()).erase(folder, f.path().string().size() + 1));
+        throw;
+      }
+    }
+    const std::string_view head = std::string_view(bytes).substr(0, 8);
     if (head == std::string_view("\x89HDF\r\n\x1a\n", 8)) {
       const tool::Hdf5File f = tool::read_hdf5(path, limits);
       const auto* c = f.attribute("/", "model_config");

@@ -2,9 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "tandem/base/error.h"
 #include "tandem/base/file.h"
+#include "tandem/ir/exact.h"
 #include "tandem/ir/op.h"
+#include "tandem/tensor/npy.h"
 #include "tandem/tool/process.h"
 #include "tandem/tool/work.h"
 
@@ -124,6 +128,32 @@ TEST(Keras, NestedModelsAreInlined) {
   EXPECT_EQ(g.nodes[0].name, "inner/d");
 }
 
+// Keras 3 numbers a layer's variables below a group that is named by the layer's class and holds the layer's name.
+TEST(Keras, WeightsOfKeras3AreFoundByTheLayersName) {
+  tool::Hdf5File w;
+  const auto layer = [&](const std::string& group, const std::string& name, std::initializer_list<std::pair<const char*, Shape>> variables) {
+    auto& a = w.attributes[group + "/vars"]["name"];
+    a.is_text = true, a.text = {name};
+    for (const auto& [number, shape] : variables) w.datasets[group + "/" + number] = ones(shape);
+  };
+  layer("/layers/dense_1", "first", {{"vars/0", {3, 2}}, {"vars/1", {2}}});
+  layer("/layers/dense", "second", {{"vars/0", {2, 4}}});
+  layer("/layers/batch_normalization", "bn", {{"vars/0", {4}}, {"vars/1", {4}}, {"vars/2", {4}}});
+  w.datasets["/layers/batch_normalization/vars/1"].numbers.set(2, 7);  // the mean, where there is no gamma
+  const Graph g = keras_graph(Config::parse(R"({"module": "keras", "class_name": "Sequential", "config": {"name": "m", "layers": [
+    {"class_name": "InputLayer", "config": {"name": "x", "batch_shape": [null, 3], "dtype": "float32"}},
+    {"class_name": "Dense", "config": {"name": "first", "units": 2}},
+    {"class_name": "Dense", "config": {"name": "second", "units": 4, "use_bias": false}},
+    {"class_name": "BatchNormalization", "config": {"name": "bn", "scale": false, "axis": -1}}]}})"), w, "m.keras");
+  const Tensor y = evaluate_float(g, {Tensor::of<float>({1, 3}, std::vector<float>{1, 2, 3})})[0];  // (6 + 1) * 2 in each place
+  ASSERT_EQ(y.size(), 4);
+  EXPECT_NEAR(y.at(0), (14 - 1) / std::sqrt(1 + 1e-3) + 1, 1e-4);
+  EXPECT_NEAR(y.at(2), (14 - 7) / std::sqrt(1 + 1e-3) + 1, 1e-4);
+  layer("/layers/other", "first", {{"vars/0", {3, 2}}});
+  expect(refusal(R"({"class_name": "Sequential", "config": {"name": "m", "layers": [{"class_name": "Dense", "config": {"name": "first", "units": 2, "batch_input_shape": [null, 3]}}]}})", w), {"2 arrays for 'kernel'"});
+  expect(refusal(R"({"class_name": "Sequential", "config": {"name": "m", "layers": [{"class_name": "Dense", "config": {"name": "absent", "units": 2, "batch_input_shape": [null, 3]}}]}})", w), {"'kernel' are missing", "absent"});
+}
+
 TEST(Keras, FilesThatAreMissingOrWrongSaySo) {
   const tool::WorkFolder f;
   const std::string model = sequential(R"({"class_name": "Dense", "config": {"name": "d", "units": 2}})");
@@ -146,6 +176,14 @@ TEST(Keras, FilesThatAreMissingOrWrongSaySo) {
   expect(read("other.json"), {"no Keras model"});
   f.put("deep.json", "{\"class_name\": " + std::string(100000, '[') + std::string(100000, ']') + "}");
   expect(read("deep.json"), {"4 ", "nested deeper than 256", "deep.json"});
+  f.put("empty.keras", zip_bytes({{"metadata.json", "{}"}}));
+  expect(read("empty.keras"), {"2 ", "config.json", "empty.keras"});
+  f.put("list.keras", zip_bytes({{"metadata.json", "{}"}, {"config.json", "{\"a\": 1}"}, {"model.weights.h5", "no HDF5"}}));
+  expect(read("list.keras"), {"2 ", "class_name", "list.keras"});
+  f.put("weights.keras", zip_bytes({{"metadata.json", "{}"}, {"config.json", model}, {"model.weights.h5", "no HDF5"}}));
+  expect(read("weights.keras"), {"2 ", "no HDF5 file", "weights.keras: model.weights.h5"});
+  f.put("cut.keras", zip_bytes({{"metadata.json", "{}"}, {"config.json", model}}).substr(0, 90));
+  expect(read("cut.keras"), {"2 ", "cannot be read", "cut.keras"});
   if (!tool::hdf5_program().empty() && tool::sandbox_available()) {
     const std::string plain = read_file(std::filesystem::path(TANDEM_SOURCE_DIR) / "tests/corpus/hdf5_files/plain.h5");
     f.put("m_weights.h5", plain);

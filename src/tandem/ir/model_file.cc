@@ -45,14 +45,15 @@ ModelFormat model_format(std::string_view head, std::uint64_t size) {
   struct Refused { std::string_view magic, what, fix; };
   static constexpr Refused refused[] = {
       {"GGUF", "a GGUF file", "convert it to ONNX; weights alone can be given as --weights x.safetensors"},
-      {"PK\x03\x04", "a zip archive (PyTorch, Keras v3 or NumPy)", "torch.onnx.export for PyTorch, model.to_json() and save_weights() for Keras; arrays are given as --weights"},
+      {"PK\x03\x04", "a zip archive (PyTorch or NumPy)", "torch.onnx.export for PyTorch; arrays are given as --weights"},
       {"\x80\x02", "a Python pickle, which is a program", "torch.onnx.export, or safetensors for weights alone"},
       {"\x80\x04", "a Python pickle, which is a program", "torch.onnx.export, or safetensors for weights alone"},
       {"\x93NUMPY", "a NumPy array", "arrays are given as --weights or --input beside a model"},
       {"\x1f\x8b", "a gzip file", "unpack it first"},
   };
+  if (is_keras_archive(head)) return ModelFormat::keras;
   for (const Refused& r : refused)
-    if (head.starts_with(r.magic)) throw bad_input("this is {}", r.what).expected("ONNX, QONNX, TFLite, Keras (JSON with .h5, or .h5), or a llama2.c checkpoint").fix(std::string(r.fix));
+    if (head.starts_with(r.magic)) throw bad_input("this is {}", r.what).expected("ONNX, QONNX, TFLite, Keras (.keras, .h5, or JSON with .h5), or a llama2.c checkpoint").fix(std::string(r.fix));
   if (head.size() >= 8 && head.substr(4, 4) == "TFL3") return ModelFormat::tflite;
   const std::size_t text = head.find_first_not_of(" \t\r\n");
   if (head.starts_with(kHdf5) || (text != std::string_view::npos && head[text] == '{')) return ModelFormat::keras;

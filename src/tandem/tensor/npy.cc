@@ -232,9 +232,9 @@ Tensor parse_npy(std::string_view bytes, const Limits& limits, const std::string
   return t;
 }
 
-Archive parse_npz(std::string_view bytes, const Limits& limits, const std::string& where) {
+Members parse_zip(std::string_view bytes, const Limits& limits, const std::string& where, const std::function<bool(const std::string&)>& take) {
   if (bytes.empty())  // libzip would call this an empty archive
-    throw bad_input("the file is empty").at(where).expected("a zip of .npy arrays (numpy.savez)");
+    throw bad_input("the file is empty").at(where).expected("a zip archive");
   zip_error_t error;
   zip_error_init(&error);
   const auto reason = [&] {
@@ -246,14 +246,14 @@ Archive parse_npz(std::string_view bytes, const Limits& limits, const std::strin
   if (!source) throw bad_input("the archive cannot be read: {}", reason()).at(where);
   Zip zip(zip_open_from_source(source.get(), ZIP_RDONLY, &error));
   if (!zip)
-    throw bad_input("the archive cannot be read: {}", reason()).at(where).expected("a zip of .npy arrays (numpy.savez)").fix(
+    throw bad_input("the archive cannot be read: {}", reason()).at(where).expected("a zip archive").fix(
         "if the file was fetched, it may be truncated: fetch it again");
   (void)source.release();  // the archive owns it now
   const auto entries = static_cast<std::uint64_t>(std::max<zip_int64_t>(0, zip_get_num_entries(zip.get(), 0)));
   if (entries > limits.nodes)
     throw Error(Exit::limit, fmt::format("the archive has {} members; the limit is {}", entries, limits.nodes)).at(where);
 
-  Archive archive;
+  Members members;
   std::uint64_t unpacked = 0, packed = 0;
   for (std::uint64_t i = 0; i < entries; ++i) {
     zip_stat_t st;
@@ -265,9 +265,8 @@ Archive parse_npz(std::string_view bytes, const Limits& limits, const std::strin
     if (name.size() > limits.name_bytes)
       throw Error(Exit::limit, fmt::format("member {} has a name of {} bytes", i, name.size())).at(where);
     const std::string member = fmt::format("{}: member '{}'", where, printable(name));
-    if (!name.ends_with(".npy")) throw bad_input("the member is not a .npy array").at(member).expected("a name that ends in .npy");
-    name.resize(name.size() - 4);
-    if (archive.contains(name)) throw bad_input("the name occurs twice").at(member).expected("one array per name");
+    if (take && !take(name)) continue;
+    if (members.contains(name)) throw bad_input("the name occurs twice").at(member).expected("one member per name");
     if (st.encryption_method != ZIP_EM_NONE) throw bad_input("the member is encrypted").at(member).expected("an archive without a password");
     // What the directory says is checked against what is there, before memory is taken.
     packed += std::min<std::uint64_t>(st.comp_size, bytes.size() + 1);
@@ -287,7 +286,26 @@ Archive parse_npz(std::string_view bytes, const Limits& limits, const std::strin
     if (n >= 0) n = zip_fread(file.get(), &beyond, 1);
     if (n != 0 || got != st.size)
       throw bad_input("the member is damaged: {} of {} bytes ({})", got, st.size, n > 0 ? "more follow" : zip_file_strerror(file.get())).at(member);
-    archive.emplace(std::move(name), parse_npy(content, limits, member));
+    members.emplace(std::move(name), std::move(content));
+  }
+  return members;
+}
+
+Archive parse_npz(std::string_view bytes, const Limits& limits, const std::string& where) {
+  const auto member = [&](const std::string& name) { return fmt::format("{}: member '{}'", where, printable(name)); };
+  Archive archive;
+  try {
+    Members members = parse_zip(bytes, limits, where, [&](const std::string& name) {
+      if (!name.ends_with(".npy")) throw bad_input("the member is not a .npy array").at(member(name)).expected("a name that ends in .npy");
+      return true;
+    });
+    for (auto& [name, content] : members) {
+      archive.emplace(name.substr(0, name.size() - 4), parse_npy(content, limits, member(name)));
+      content = {};
+    }
+  } catch (Error& e) {
+    if (e.expected() == "a zip archive") e.expected("a zip of .npy arrays (numpy.savez)");
+    throw;
   }
   return archive;
 }
@@ -322,7 +340,7 @@ std::string npy_bytes(const Tensor& t) {
   return out;
 }
 
-std::string npz_bytes(const Archive& archive) {
+std::string zip_bytes(const Members& members) {
   zip_error_t error;
   zip_error_init(&error);
   const auto fail = [&](const std::string& why) { throw Error(Exit::limit, fmt::format("the archive cannot be packed: {}", why)); };
@@ -335,19 +353,14 @@ std::string npz_bytes(const Archive& archive) {
     fail(zip_error_strerror(&error));
   }
   Zip zip(raw);
-  if (archive.empty()) return std::string("PK\5\6", 4) + std::string(18, '\0');  // libzip writes no empty archive
-  std::vector<std::string> keep;
-  keep.reserve(archive.size());
-  for (const auto& [name, tensor] : archive) {
-    if (name.empty() || name.find('\0') != std::string::npos || name.size() > 60000)
-      throw bad_input("an array cannot be stored under the name '{}'", printable(name.substr(0, 80)));
-    keep.push_back(npy_bytes(tensor));
-    zip_source_t* source = zip_source_buffer(zip.get(), keep.back().data(), keep.back().size(), 0);
+  if (members.empty()) return std::string("PK\5\6", 4) + std::string(18, '\0');  // libzip writes no empty archive
+  for (const auto& [name, content] : members) {
+    zip_source_t* source = zip_source_buffer(zip.get(), content.data(), content.size(), 0);
     if (!source) fail(zip_strerror(zip.get()));
-    const zip_int64_t index = zip_file_add(zip.get(), (name + ".npy").c_str(), source, ZIP_FL_ENC_UTF_8);
+    const zip_int64_t index = zip_file_add(zip.get(), name.c_str(), source, ZIP_FL_ENC_UTF_8);
     if (index < 0) {
       zip_source_free(source);
-      throw bad_input("an array cannot be stored under the name '{}': {}", printable(name), zip_strerror(zip.get()));
+      throw bad_input("nothing can be stored under the name '{}': {}", printable(name), zip_strerror(zip.get()));
     }
     const auto i = static_cast<zip_uint64_t>(index);
     if (zip_set_file_compression(zip.get(), i, ZIP_CM_DEFLATE, 6) != 0 || zip_file_set_dostime(zip.get(), i, 0, 0x21, 0) != 0)
@@ -362,6 +375,16 @@ std::string npz_bytes(const Archive& archive) {
   zip_source_close(sink.get());
   if (n < 0 || static_cast<std::uint64_t>(n) != out.size()) fail("no result");
   return out;
+}
+
+std::string npz_bytes(const Archive& archive) {
+  Members members;
+  for (const auto& [name, tensor] : archive) {
+    if (name.empty() || name.find('\0') != std::string::npos || name.size() > 60000)
+      throw bad_input("an array cannot be stored under the name '{}'", printable(name.substr(0, 80)));
+    members.emplace(name + ".npy", npy_bytes(tensor));
+  }
+  return zip_bytes(members);
 }
 
 Tensor read_npy(const std::filesystem::path& path, const Limits& limits) {

@@ -7,6 +7,7 @@
 // Source: numpy.lib.format (NEP 1) and the zip format through libzip.
 #pragma once
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -27,6 +28,12 @@ Archive read_npz(const std::filesystem::path& path, const Limits& limits = {});
 // The same from memory; `where` names the source in errors. The result owns its data.
 Tensor parse_npy(std::string_view bytes, const Limits& limits = {}, const std::string& where = "npy");
 Archive parse_npz(std::string_view bytes, const Limits& limits = {}, const std::string& where = "npz");
+
+// The members of any zip archive. `take`, where given, says which are unpacked, or throws. Names are keys, never paths.
+using Members = std::map<std::string, std::string>;
+Members parse_zip(std::string_view bytes, const Limits& limits = {}, const std::string& where = "zip", const std::function<bool(const std::string&)>& take = {});
+// Deflated, without times.
+std::string zip_bytes(const Members& members);
 
 // Version 1.0, little-endian, C order. The archive is deflated, without times: equal archives give equal bytes.
 std::string npy_bytes(const Tensor& t);
