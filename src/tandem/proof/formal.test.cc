@@ -1,6 +1,8 @@
-// Generated stages against behavioural models, by SAT: every sequence of inputs and of TREADY for some cycles after reset.
+// Generated stages against behavioural models, by SAT: every sequence of inputs and of TREADY for some cycles after reset; and, where an
+// invariant ties a stage's registers to the model's, for ever.
 #include <gtest/gtest.h>
 
+#include <charconv>
 #include <cstdlib>
 #include <set>
 
@@ -112,17 +114,140 @@ Model model_of(const plan::StageGraph& g, const plan::StageShape& s) {
   return m;
 }
 
+// What a module is told to show of its registers, and what these have to do with the model's: then one step follows from the one before.
+struct Inside {
+  std::string probe;             // a concatenation of registers; empty: nothing
+  I width = 0;
+  std::string wires, invariant;  // of the checker
+};
+struct Claim {
+  Inside inside;
+  bool always_ready = false;     // TREADY is never low
+};
+
+// Registers of a module with their widths, memories apart.
+std::vector<std::pair<std::string, I>> registers_of(const std::string& text) {
+  std::vector<std::pair<std::string, I>> r;
+  for (std::size_t p = 0, e; (e = text.find('\n', p)) != std::string::npos; p = e + 1) {
+    std::string l = text.substr(p, e - p);
+    if (!l.starts_with("  reg ") || l.find(" [0:") != std::string::npos) continue;
+    l = l.substr(6, l.find(';') - 6);
+    if (l.starts_with("signed ")) l = l.substr(7);
+    I width = 1;
+    if (l.starts_with("[")) {
+      std::from_chars(l.data() + 1, l.data() + l.size(), width);
+      ++width;
+      l = l.substr(l.find("] ") + 2);
+    }
+    for (std::size_t a = 0; a <= l.size();) {
+      const std::size_t comma = std::min(l.find(", ", a), l.size());
+      r.emplace_back(l.substr(a, comma - a), width);
+      a = comma + 2;
+    }
+  }
+  return r;
+}
+// The module with one more port, `inside`.
+std::string showing(std::string text, const Inside& x) {
+  if (x.probe.empty()) return text;
+  text.insert(text.find("\n);\n"), fmt::format(",\n  output wire [{}:0] inside", x.width - 1));
+  text.insert(text.rfind("endmodule"), fmt::format("  assign inside = {{{}}};\n", x.probe));
+  return text;
+}
+// Elements of the model's queue from `at` on are the lanes of a word, as far as `many` (an expression) tells; TLAST is its top bit.
+std::string holds(const plan::StageShape& s, const std::string& word, I lanes, const std::string& at, I most, bool last) {
+  std::string r = "1'b1";
+  for (I start = 0; start + lanes <= most; start += lanes) {
+    std::string same = "1'b1";
+    for (I i = 0; i < lanes; ++i) same += fmt::format(" & ({}[{}:{}] == q[{}])", word, i * s.bits_out + s.bits_out - 1, i * s.bits_out, start + i);
+    if (last) same += fmt::format(" & ({}[{}] == l[{}])", word, lanes * s.bits_out, start / lanes);
+    r += fmt::format(" & (({} != {}) | ({}))", at, start, same);
+  }
+  return r;
+}
+Inside inside_of(const plan::StageShape& s, const std::string& text, I period) {
+  Inside x;
+  const auto field = [&](const std::string& reg, I width, const std::string& as) {
+    x.wires += fmt::format("  wire [{}:0] {} = inside[{}:{}];\n", width - 1, as, x.width + width - 1, x.width);
+    x.probe = reg + (x.probe.empty() ? "" : ", ") + x.probe;
+    x.width += width;
+  };
+  const I lanes = s.lanes_out;
+  const bool last = s.last_in && s.last_out;
+  const I word = lanes * s.bits_out + (last ? 1 : 0);
+  if (s.kind == StageKind::skid) {
+    field("out_v", 1, "ov"), field("held_v", 1, "hv"), field("out_q", word, "oq"), field("held_q", word, "hq");
+    x.invariant = fmt::format("(beat == 0) & (~hv | ov) & (held == (ov ? (hv ? 8'd{} : 8'd{}) : 8'd0)) & (~ov | ({})) & (~hv | ({}))", 2 * lanes, lanes, holds(s, "oq", lanes, "0", lanes, last),
+                              holds(s, "hq", lanes, std::to_string(lanes), 2 * lanes, last));
+  } else if (s.kind == StageKind::fifo) {
+    const int a = plan::bits_for(s.depth), c = plan::bits_for(s.depth + 1);
+    field("out_v", 1, "ov"), field("held", c, "count"), field("out_q", word, "oq");
+    if (s.depth > 1) field("wr", a, "wr"), field("rd", a, "rd");
+    for (I i = 0; i < s.depth; ++i) field(fmt::format("mem[{}]", i), word, fmt::format("m{}", i));
+    x.invariant = fmt::format("(beat == 0) & (count <= {}) & (held == (ov + count) * 8'd{}) & (~ov | ({}))", s.depth, lanes, holds(s, "oq", lanes, "0", lanes, last));
+    if (s.depth > 1) x.invariant += fmt::format(" & (rd < {0}) & (wr == (rd + count >= {0} ? rd + count - {0} : rd + count))", s.depth);
+    for (I i = 0; i < s.depth; ++i)  // the word at address i is the n-th that is held
+      x.wires += fmt::format("  wire [7:0] n{0} = {1};\n", i, s.depth > 1 ? fmt::format("{0} >= rd ? 8'd{0} - rd : 8'd{1} - rd", i, i + s.depth) : "8'd0"),
+          x.invariant += fmt::format(" & (n{0} >= count | ({1}))", i, holds(s, fmt::format("m{}", i), lanes, fmt::format("((n{} + ov) * 8'd{})", i, lanes), (s.depth + 1) * lanes, last));
+  } else if (s.kind == StageKind::convert) {
+    const bool narrower = s.lanes_in > s.lanes_out;
+    const I wide = std::max(s.lanes_in, s.lanes_out), n = wide / std::min(s.lanes_in, s.lanes_out), few = wide / n;
+    field("valid", 1, "valid"), field("count", plan::bits_for(n), "count"), field("held", wide * s.bits_out, "data");
+    x.invariant = fmt::format("(beat == 0) & (count < {})", n);
+    x.invariant += narrower ? fmt::format(" & (held == (valid ? 8'd{} - count * 8'd{} : 8'd0))", wide, few) : fmt::format(" & (~valid | (count == 0)) & (held == (valid ? 8'd{} : count * 8'd{}))", wide, few);
+    // Narrower: what is left lies lowest. Wider: what has come lies highest.
+    for (I k = 0; k < n; ++k) {
+      const I many = narrower ? wide - k * few : k ? k * few : wide, from = narrower || !k ? 0 : wide - many;
+      std::string same = "1'b1";
+      for (I j = 0; j < many; ++j) same += fmt::format(" & (data[{}:{}] == q[{}])", (from + j + 1) * s.bits_out - 1, (from + j) * s.bits_out, j);
+      x.invariant += fmt::format(" & ((held == 8'd0) | (count != {}) | ({}))", k, same);
+    }
+  } else if (s.kind == StageKind::argmax) {
+    const int b = plan::bits_for(s.mh);
+    field("out_v", 1, "ov"), field("place", b, "pl"), field("best", s.bits_in, "be"), field("best_at", b, "ba");
+    x.invariant = fmt::format("(place < {0}) & (place == pl) & (beat == place) & (held == ov) & (~ov | (q[0] == ba)) & ((place == 0) | ((best == {1}) & (at == ba)))", s.mh, s.signed_in ? "$signed(be)" : "{1'b0, be}");
+  } else {  // how many are under way, and whose turn it is
+    std::string many = "1'b0";
+    if (s.serial) {
+      field(s.kind == StageKind::rescale ? "(|mark)" : "busy", 1, "busy"), field("out_v", 1, "ov");
+      many = "busy + ov";
+    } else {
+      const I n = s.kind == StageKind::rescale ? 4 : s.level_bits + 1;
+      field("v", n, "under_way");
+      for (I k = 0; k < n; ++k) many += fmt::format(" + under_way[{}]", k);
+    }
+    x.wires += fmt::format("  wire [7:0] many = {};\n", many);
+    x.invariant = fmt::format("(beat == 0) & (held == many * 8'd{})", lanes);
+    if (text.find(" part;\n") != std::string::npos) {
+      field("part", plan::bits_for(period), "pa");
+      x.invariant += fmt::format(" & (part < {}) & (part == pa)", period);
+    }
+  }
+  return x;
+}
+
+// While its output is stalled a stage of one clock enable stands still: then nothing depends on stalls.
+std::string freeze_checker(const plan::StageShape& s, const std::string& module, const Inside& x) {
+  return fmt::format("module check (input wire clk, input wire [{}:0] s_tdata, input wire s_tvalid, input wire s_tlast, input wire m_tready, output wire bad);\n"
+                     "  reg [1:0] age = 2'd0;\n  always @(posedge clk) if (age != 2'd3) age <= age + 2'd1;\n  wire rst_n = age != 2'd0;\n  wire s_tready, m_tvalid;\n  wire [{}:0] inside;\n"
+                     "  {} dut (.clk(clk), .rst_n(rst_n), .s_tdata(s_tdata), .s_tvalid(s_tvalid), .s_tready(s_tready), {}.m_tvalid(m_tvalid), .m_tready(m_tready), .inside(inside));\n"
+                     "  reg [{}:0] before;\n  reg stalled = 1'b0;\n  always @(posedge clk) begin before <= inside; stalled <= rst_n & m_tvalid & ~m_tready; end\n"
+                     "  assign bad = rst_n & age[1] & ((stalled & (before != inside)) | (m_tvalid & ~m_tready & s_tready));\nendmodule\n",
+                     s.lanes_in * s.bits_in - 1, x.width - 1, module, s.last_in ? ".s_tlast(s_tlast), " : "", x.width - 1);
+}
+
 // A queue of elements: what went in and has not come out. Too much, too little, something else, something that changes while it
 // is stalled, or standing still for longer than `most` cycles is bad.
-std::string checker(const plan::StageShape& s, const std::string& module, const Model& m, I capacity, I most) {
+std::string checker(const plan::StageShape& s, const std::string& module, const Model& m, I capacity, I most, const Claim& claim = {}) {
   const I in = s.kind == StageKind::argmax ? 1 : s.lanes_in, out = s.lanes_out, b = s.bits_out;
   const bool last = s.last_in && s.last_out;
-  std::string t = fmt::format("module check (input wire clk, input wire [{}:0] s_tdata, input wire s_tvalid, input wire s_tlast, input wire m_tready, output wire bad);\n"
+  std::string t = fmt::format("module check (input wire clk, input wire [{}:0] s_tdata, input wire s_tvalid, input wire s_tlast, input wire may, output wire bad);\n"
                               "  reg [1:0] age = 2'd0;\n  always @(posedge clk) if (age != 2'd3) age <= age + 2'd1;\n  wire rst_n = age != 2'd0;\n"
-                              "  wire s_tready, m_tvalid, m_tlast;\n  wire [{}:0] m_tdata;\n  {} dut (.clk(clk), .rst_n(rst_n), .s_tdata(s_tdata), .s_tvalid(s_tvalid), .s_tready(s_tready), {}.m_tdata(m_tdata), "
-                              ".m_tvalid(m_tvalid), .m_tready(m_tready){});\n",
-                              s.lanes_in * s.bits_in - 1, out * b - 1, module, s.last_in ? ".s_tlast(s_tlast), " : "", s.last_out ? ", .m_tlast(m_tlast)" : "");
+                              "  wire s_tready, m_tvalid, m_tlast;\n  wire m_tready = {};\n  wire [{}:0] m_tdata;\n  {} dut (.clk(clk), .rst_n(rst_n), .s_tdata(s_tdata), .s_tvalid(s_tvalid), .s_tready(s_tready), {}.m_tdata(m_tdata), "
+                              ".m_tvalid(m_tvalid), .m_tready(m_tready){}{});\n",
+                              s.lanes_in * s.bits_in - 1, claim.always_ready ? "1'b1" : "may", out * b - 1, module, s.last_in ? ".s_tlast(s_tlast), " : "", s.last_out ? ", .m_tlast(m_tlast)" : "", claim.inside.probe.empty() ? "" : ", .inside(inside)");
   if (!s.last_out) t += "  assign m_tlast = 1'b0;\n";
+  if (!claim.inside.probe.empty()) t += fmt::format("  wire [{}:0] inside;\n", claim.inside.width - 1);
   t += m.expected;
   t += fmt::format("  reg [{}:0] q [0:{}];\n  reg [7:0] held = 8'd0, idle = 8'd0;\n  integer beat = 0;\n  reg stalled = 1'b0, last = 1'b0;\n  reg [{}:0] before;\n", b - 1, capacity - 1, out * b);
   t += fmt::format("  wire put = rst_n & s_tvalid & s_tready, get = rst_n & m_tvalid & m_tready;\n  wire whole = put & (beat == {});\n", m.beats_per - 1);
@@ -141,6 +266,10 @@ std::string checker(const plan::StageShape& s, const std::string& module, const 
                      capacity);
     bad += " | (m_tvalid & (m_tlast != l[0]))";
   }
+  if (!claim.inside.invariant.empty()) {
+    t += claim.inside.wires;
+    bad += fmt::format(" | ~({})", claim.inside.invariant);
+  }
   return t + fmt::format("  assign bad = rst_n & age[1] & ({});\nendmodule\n", bad);
 }
 
@@ -151,11 +280,8 @@ std::string form(const plan::StageShape& s) {
   return f;
 }
 
-TEST(RtlFormal, StagesKeepTheirBehaviour) {
-  if (!tool::try_find("yosys")) {
-    ASSERT_EQ(std::getenv("CI"), nullptr) << "yosys is missing, and CI is set";
-    GTEST_SKIP() << "yosys is not installed";
-  }
+// Small designs that hold every form of the stages.
+std::vector<std::pair<plan::StageGraph, rtl::Design>> small_designs() {
   std::vector<std::pair<plan::StageGraph, rtl::Design>> all;
   const auto small = [](const plan::StageGraph& g) { return plan::smallest_folding(g); };
   const auto as_arithmetic = [](const plan::StageGraph& g) {
@@ -207,15 +333,26 @@ TEST(RtlFormal, StagesKeepTheirBehaviour) {
     b.c = ir::Grouped<Int128>(Int128(0));
     add(m, small, m.step(b, {y, x}, {1, 2}, -5, 4));
   }
+  return all;
+}
+
+const std::set<StageKind> kKinds{StageKind::threshold, StageKind::rescale, StageKind::argmax, StageKind::skid, StageKind::fifo, StageKind::convert};
+// Cycles within which a stage must do something; and how many elements are inside at most: as many beats as its pipeline is long.
+I patience_of(const plan::StageShape& s) { return stage_def(s.kind).pipeline(s) + 4; }
+I capacity_of(const plan::StageShape& s) { return (s.kind == StageKind::fifo ? s.depth + 2 : patience_of(s) + 2) * std::max(s.lanes_in, s.lanes_out); }
+
+TEST(RtlFormal, StagesKeepTheirBehaviour) {
+  if (!tool::try_find("yosys")) {
+    ASSERT_EQ(std::getenv("CI"), nullptr) << "yosys is missing, and CI is set";
+    GTEST_SKIP() << "yosys is not installed";
+  }
+  const auto all = small_designs();
   std::set<std::string> proven;
   for (const auto& [g, d] : all)
     for (std::size_t i = 0; i < d.stages.size(); ++i) {
       const plan::StageShape& s = d.stages[i];
-      static const std::set<StageKind> kKinds{StageKind::threshold, StageKind::rescale, StageKind::argmax, StageKind::skid, StageKind::fifo, StageKind::convert};
       if (!kKinds.contains(s.kind) || proven.contains(form(s))) continue;
-      const I most = stage_def(s.kind).pipeline(s) + 4;
-      // A stage holds as many beats as its pipeline is long.
-      const I capacity = (s.kind == StageKind::fifo ? s.depth + 2 : most + 2) * std::max(s.lanes_in, s.lanes_out);
+      const I most = patience_of(s), capacity = capacity_of(s);
       tool::WorkFolder w;
       for (const rtl::File& f : d.files) w.put(f.name, f.text);
       const auto prove = [&](const std::string& module) {
@@ -235,6 +372,44 @@ TEST(RtlFormal, StagesKeepTheirBehaviour) {
       EXPECT_EQ(tool::prove_never(w, {"broken.v", "check.v"}, "check", "bad", s.serial ? 14 : 10, 200, false).verdict, tool::Verdict::refuted) << form(s);
     }
   EXPECT_EQ(proven, (std::set<std::string>{"threshold", "threshold serial", "rescale", "rescale serial", "argmax", "skid", "fifo", "convert narrower", "convert wider"}));
+}
+
+// For ever, by induction. Stages without a pipeline: whatever sender and receiver do. Requantisers: with a receiver that is always ready;
+// and those with one clock enable stand still while it is not, so that stalls change nothing.
+TEST(RtlFormal, StagesKeepItForEver) {
+  if (!tool::try_find("yosys")) {
+    ASSERT_EQ(std::getenv("CI"), nullptr) << "yosys is missing, and CI is set";
+    GTEST_SKIP() << "yosys is not installed";
+  }
+  std::set<std::string> proven;
+  for (const auto& [g, d] : small_designs())
+    for (std::size_t i = 0; i < d.stages.size(); ++i) {
+      const plan::StageShape& s = d.stages[i];
+      if (!kKinds.contains(s.kind) || proven.contains(form(s))) continue;
+      tool::WorkFolder w;
+      for (const rtl::File& f : d.files) w.put(f.name, f.text);
+      const std::string text = w.get(d.modules[i] + ".v");
+      const bool requantiser = s.kind == StageKind::threshold || s.kind == StageKind::rescale;
+      const I period = requantiser ? std::max<I>(1, static_cast<I>(g.layers[static_cast<std::size_t>(s.layer)].tables.size()) / s.lanes_in) : 1;
+      Claim c{inside_of(s, text, period), requantiser};
+      w.put("dut.v", showing(text, c.inside));
+      w.put("check.v", checker(s, d.modules[i], model_of(g, s), capacity_of(s), patience_of(s), c));
+      const tool::NeverResult r = tool::prove_never(w, {"dut.v", "check.v"}, "check", "bad", 40, 60);
+      EXPECT_EQ(r.verdict, tool::Verdict::proven) << form(s) << ": " << static_cast<int>(r.verdict) << " after " << r.steps << "\n" << r.trace;
+      proven.insert(form(s));
+      if (!requantiser || s.serial) continue;
+      Inside all;
+      for (const auto& [name, width] : registers_of(text)) {
+        all.probe += (all.probe.empty() ? "" : ", ") + name;
+        all.width += width;
+      }
+      EXPECT_GT(all.width, s.bits_out * s.lanes_out + 3) << text;
+      w.put("dut.v", showing(text, all));
+      w.put("check.v", freeze_checker(s, d.modules[i], all));
+      const tool::NeverResult still = tool::prove_never(w, {"dut.v", "check.v"}, "check", "bad", 8, 60);
+      EXPECT_EQ(still.verdict, tool::Verdict::proven) << form(s) << " moves while it is stalled\n" << still.trace;
+    }
+  EXPECT_EQ(proven.size(), 9u);
 }
 
 }  // namespace
