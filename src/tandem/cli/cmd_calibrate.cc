@@ -15,7 +15,7 @@ Run setup(Options& o) {
   };
   auto a = std::make_shared<Args>();
   o.option("--target", a->target, "Device whose family is calibrated (default xcup)");
-  o.option("--networks", a->networks, "How many random networks (default 40)");
+  o.option("--networks", a->networks, "How many random networks of each sort: chains, and those with branches, moves and every form of the matrix unit (default 40)");
   return [a](Context& c) {
     if (a->networks < 1 || a->networks > 10000) throw bad_input("--networks is {}", a->networks).expected("1 to 10000");
     const plan::Family family = plan::family_of(hardware::find_target(a->target).family);
@@ -25,7 +25,8 @@ Run setup(Options& o) {
     Progress progress("calibrate", static_cast<std::uint64_t>(a->networks));
     for (std::int64_t i = 0; i < a->networks; i += kGroup) {
       const std::int64_t n = std::min(kGroup, a->networks - i);
-      for (auto& s : flow::sample_stages(family, c.seed, i, n, &tool, *c.cancel)) samples.push_back(s);
+      for (const std::int64_t first : {i, flow::kForms + i})
+        for (auto& s : flow::sample_stages(family, c.seed, first, n, &tool, *c.cancel)) samples.push_back(s);
       progress.update(static_cast<std::uint64_t>(i + n), fmt::format("{} stages", samples.size()));
     }
     progress.finish();

@@ -107,7 +107,99 @@ struct Maker {
   }
 };
 
-plan::Folding random_folding(const plan::StageGraph& g, Rng r) {
+// Networks whose streams part, meet and change their order, with every form of the matrix unit.
+struct FormsMaker : Maker {
+  using Maker::Maker;
+
+  ValueId add(const std::string& op, std::vector<ValueId> in, std::map<std::string, ir::Attribute> a = {}) {
+    const ValueId y = g.add_node(op, std::move(in), std::move(a));
+    ir::infer_shapes(g);
+    return y;
+  }
+  ValueId ints(std::vector<I> v) { return g.add_constant(g.unique_name("i"), Tensor::of<I>({static_cast<I>(v.size())}, v)); }
+  ValueId again(ValueId v, I bits) { return quant(v, 2, bits, is_signed, false); }
+  void conv() {
+    const I c = shape[1], k = std::min<I>(r.chance(0.4) ? 1 : r.range(2, 3), std::min(shape[2], shape[3])), m = r.range(2, 12), bits = r.range(2, 8);
+    x = add("Conv", {x, weights({m, c, k, k}, bits)});
+    shape = {1, m, shape[2] - k + 1, shape[3] - k + 1};
+    requantise(c * k * k, m);
+  }
+  void depthwise() {
+    const I c = shape[1], k = std::min<I>(r.range(2, 3), std::min(shape[2], shape[3])), bits = r.range(2, 8);
+    x = add("Conv", {x, weights({c, 1, k, k}, bits)}, {{"group", c}});
+    shape = {1, c, shape[2] - k + 1, shape[3] - k + 1};
+    requantise(k * k, c);
+  }
+  void turn() {
+    const bool swap = r.chance(0.5);
+    x = add("Transpose", {x}, {{"perm", swap ? std::vector<I>{0, 1, 3, 2} : std::vector<I>{0, 2, 3, 1}}});
+    shape = swap ? Shape{1, shape[1], shape[3], shape[2]} : Shape{1, shape[2], shape[3], shape[1]};
+    conv();
+  }
+  void gather() {
+    std::vector<I> places;
+    for (I i = r.range(2, 6); i-- > 0;) places.push_back(r.range(0, shape[1] - 1));
+    const I axis = r.range(1, 3);
+    for (I& p : places) p = r.range(0, shape[static_cast<std::size_t>(axis)] - 1);
+    x = add("Gather", {x, ints(places)}, {{"axis", axis}});
+    shape[static_cast<std::size_t>(axis)] = static_cast<I>(places.size());
+    conv();
+  }
+  void cut() {
+    const I axis = r.range(1, 3), n = shape[static_cast<std::size_t>(axis)];
+    if (n < 2) return;
+    const I from = r.range(0, n - 2), to = r.range(from + 1, n), step = r.chance(0.3) ? 2 : 1;
+    x = add("Slice", {x, ints({from}), ints({to}), ints({axis}), ints({step})});
+    shape[static_cast<std::size_t>(axis)] = (to - from + step - 1) / step;
+    x = again(x, r.range(2, 6));
+  }
+  void put() {
+    const I t = r.range(0, 2), l = r.range(0, 2), b = r.range(0, 1), e = r.range(0, 2);
+    if (t + l + b + e == 0) return;
+    x = add("Pad", {x, ints({0, 0, t, l, 0, 0, b, e}), constant({}, {is_signed && r.chance(0.5) ? -1.f : 1.f})});
+    shape[2] += t + b, shape[3] += l + e;
+    x = again(x, r.range(2, 6));
+  }
+  void together() {
+    const I axis = r.range(1, 3);
+    const ValueId a = again(x, r.range(2, 6)), b = quant(x, 1, r.range(2, 6), is_signed, false);
+    x = again(add("Concat", {a, b}, {{"axis", axis}}), r.range(2, 6));
+    shape[static_cast<std::size_t>(axis)] *= 2;
+  }
+  void times() {
+    const ValueId a = quant(x, 1, r.range(2, 8), is_signed, false), b = quant(x, 1, r.range(2, 8), is_signed, false);
+    x = quant(add("Mul", {a, b}), 8, r.range(2, 6), is_signed, false);
+  }
+  void whole() {
+    x = add(r.chance(0.5) ? "GlobalAveragePool" : "GlobalMaxPool", {x});
+    shape = {1, shape[1], 1, 1};
+    x = again(x, r.range(2, 6));
+  }
+  void run() {
+    shape = Shape{1, r.range(2, 8), r.range(3, 8), r.range(3, 8)};
+    x = g.add_input("x", DType::f32, ir::dims_of(shape));
+    is_signed = r.chance(0.5);
+    x = quant(x, 1, r.range(2, 8), is_signed, false);
+    ir::infer_shapes(g);
+    const I layers = r.range(2, 4);
+    for (I i = 0; i < layers; ++i)
+      switch (r.range(0, 10)) {
+        case 0: turn(); break;
+        case 1: gather(); break;
+        case 2: cut(); break;
+        case 3: put(); break;
+        case 4: together(); break;
+        case 5: times(); break;
+        case 6: depthwise(); break;
+        case 7: whole(); break;
+        default: conv();
+      }
+    g.outputs = {x};
+    ir::infer_shapes(g);
+  }
+};
+
+plan::Folding random_folding(const plan::StageGraph& g, plan::Family family, Rng r, bool forms) {
   plan::Folding f = plan::smallest_folding(g);
   auto divisor = [&](I n) {
     std::vector<I> d;
@@ -123,6 +215,19 @@ plan::Folding random_folding(const plan::StageGraph& g, Rng r) {
       while (f.of[i].pe * f.of[i].simd > 32) (f.of[i].pe > f.of[i].simd ? f.of[i].pe : f.of[i].simd) = 1;
     }
     if (l.kind == plan::LayerKind::depthwise || l.kind == plan::LayerKind::pool) f.of[i].pe = divisor(l.mh);
+    if (!forms) continue;
+    using plan::Multipliers;
+    const bool dense = l.kind == plan::LayerKind::dense, several = dense && f.of[i].pe > 1 && !l.bipolar && l.weight_bits > 1;
+    if (!dense && l.kind != plan::LayerKind::depthwise) continue;
+    std::vector all{Multipliers::plain, Multipliers::logic, Multipliers::logic, Multipliers::packed, Multipliers::packed, Multipliers::constant};
+    const Multipliers m = r.pick(all);
+    if (m == Multipliers::constant && (!dense || l.groups > 1)) continue;
+    const plan::Values& in = g.values_of(l.in[0]);
+    const I fit = std::min<I>(f.of[i].pe, plan::products_per_dsp(family, in.bits, in.is_signed, l.weight_bits));
+    if (m == Multipliers::packed && (!several || fit < 2)) continue;
+    f.of[i].multipliers = m;
+    f.of[i].per_dsp = static_cast<int>(r.range(2, std::max<I>(2, fit)));
+    if (m == Multipliers::constant) f.of[i].pe = l.mh;
   }
   return f;
 }
@@ -234,16 +339,25 @@ namespace {
 
 std::optional<rtl::Design> sample_design(plan::Family family, std::uint64_t seed, I i) {
   const Rng r(seed, fmt::format("calibrate {}", i));
-  Maker m(r.fork("net"));
-  m.run();
+  const bool forms = i >= kForms;
+  ir::Graph net;
+  if (forms) {
+    FormsMaker m(r.fork("net"));
+    m.run();
+    net = std::move(m.g);
+  } else {
+    Maker m(r.fork("net"));
+    m.run();
+    net = std::move(m.g);
+  }
   plan::StageGraph g;
   try {
-    g = plan::stages_from(ir::lower_exact(m.g, 64), "calibration");
+    g = plan::stages_from(ir::lower_exact(net, 64), "calibration");
   } catch (const Error& e) {
     if (e.code() != Exit::no) throw;
     return {};  // a network that hardware refuses
   }
-  rtl::Design d = rtl::generate(g, random_folding(g, r.fork("folding")), fmt::format("n{}", i), family);
+  rtl::Design d = rtl::generate(g, random_folding(g, family, r.fork("folding"), forms), fmt::format("n{}", i), family);
   plan::measure_constants(g, d.stages);
   return d;
 }

@@ -35,6 +35,9 @@ struct CalibrationFit {
 // equations: six unknowns). Kinds without samples keep those of `start`.
 CalibrationFit fit(const std::vector<StageSample>& samples, const plan::Calibration& start);
 
+// Networks from this number on have streams that part, meet and change their order, and every form of the matrix unit; those before are
+// chains of layers.
+inline constexpr std::int64_t kForms = 10'000;
 // Networks `first` to `first + count - 1` of a seed. Deterministic.
 std::vector<StageSample> sample_stages(plan::Family family, std::uint64_t seed, std::int64_t first, std::int64_t count,
                                        std::string* tool = nullptr, const Cancel& cancel = Cancel::never());

@@ -4,6 +4,8 @@
 #include <bit>
 #include <unordered_map>
 
+#include "tandem/plan/moves.h"
+
 namespace tandem::plan {
 namespace {
 using I = std::int64_t;
@@ -42,7 +44,7 @@ std::vector<std::vector<bool>> table(std::size_t width, std::size_t depth) { ret
 
 void multiply(const StageGraph& g, StageShape& s, StageConstants& k) {
   const Layer& l = g.layers[static_cast<std::size_t>(s.layer)];
-  const bool dw = s.kind == StageKind::depthwise;
+  const bool dw = s.kind == StageKind::depthwise || s.kind == StageKind::depthwise_logic;
   const I pe = dw ? s.lanes_in : s.pe, simd = dw ? 1 : s.simd, sf = dw ? s.mw : s.mw / s.simd, nf = s.mh / pe, depth = sf * nf;
   if (static_cast<I>(l.weights.size()) < s.mw * s.mh) return;
   auto columns = table(static_cast<std::size_t>(depth > 1 ? pe * simd * s.weight_bits : 0), static_cast<std::size_t>(depth));
@@ -176,6 +178,37 @@ void linears(const StageGraph& g, StageShape& s, StageConstants& k) {
   }
 }
 
+// ones: bits of the counters; live: sums in the address; or the table of addresses.
+void orders(const StageGraph& g, StageShape& s, StageConstants& k) {
+  const Layer& l = g.layers[static_cast<std::size_t>(s.layer)];
+  const I per = l.unit / s.lanes_in;
+  if (!s.table) {
+    if (per > 1) k.ones += bits_for(per), k.live += 1;
+    for (const Loop& x : l.loops)
+      if (x.n > 1) k.ones += bits_for(x.n), k.live += 1;
+    return;
+  }
+  const int address = bits_for(2 * s.beats_in);
+  k.ones = 2.0 * bits_for(s.beats_out);
+  k.live = 1;
+  auto columns = table(static_cast<std::size_t>(address), static_cast<std::size_t>(s.beats_out));
+  for (I i = 0; i < s.beats_out; ++i) push_bits(columns, 0, static_cast<std::size_t>(i), l.from[static_cast<std::size_t>(i / per)] * per + i % per, address);
+  k.logic = table_logic(columns);
+}
+// ones: bits of the counters; live: bits that are compared; negative: bits of masks in between.
+void masks(const StageShape& s, I beats, StageConstants& k) {
+  if (!s.keep) return;
+  std::vector<bool> of_beat;
+  for (I i = 0; i < beats; ++i) of_beat.push_back((*s.keep)[static_cast<std::size_t>(i * s.lanes_in)]);
+  for (const std::vector<bool>& m : factor(of_beat)) {
+    const I n = static_cast<I>(m.size());
+    if (n > 1) k.ones += bits_for(n);
+    const auto first = std::find(m.begin(), m.end(), true), end = std::find(m.rbegin(), m.rend(), true).base();
+    if (std::find(first, end, false) == end) k.live += ((first != m.begin()) + (end != m.end())) * bits_for(n);
+    else k.negative += static_cast<double>(n);
+  }
+}
+
 }  // namespace
 
 TableLogic table_logic(const std::vector<std::vector<bool>>& columns) {
@@ -226,7 +259,13 @@ void measure_constants(const StageGraph& g, std::vector<StageShape>& stages) {
     StageConstants k;
     switch (s.kind) {
       case StageKind::mvau:
+      case StageKind::mvau_logic:
+      case StageKind::mvau_packed:
+      case StageKind::depthwise_logic:
       case StageKind::depthwise: multiply(g, s, k); break;
+      case StageKind::reorder: orders(g, s, k); break;
+      case StageKind::select: masks(s, s.beats_in, k); break;
+      case StageKind::insert: masks(s, s.beats_out, k); break;
       case StageKind::threshold: thresholds(g, s, k); break;
       case StageKind::rescale: rescales(g, s, k); break;
       case StageKind::affine:

@@ -122,6 +122,34 @@ TEST(MapQueues, FullRateAndNotABeatMore) {
   fmt::print("{} queues, {} of more than one beat and minimal; closed form above one beat for {}, exceeded by {}; {} designs needed the whole\n", queues, shrunk, bounds, deeper_than_bound, repaired);
 }
 
+// A shortcut that leaves every second row out: its window holds the rows of a step while those of the next come in. With one row less
+// the stage before the fork, which is busy all the time, would wait.
+TEST(MapQueues, AShortcutThatSkipsRowsHoldsThemAll) {
+  Residual n(1);
+  auto conv = [&](ValueId x, I in, I out, I k, I stride) {
+    std::vector<float> w(static_cast<std::size_t>(out * in * k * k), 1.0f);
+    const ValueId q = n.quant(n.g.add_constant(n.g.unique_name("w"), Tensor::of<float>({out, in, k, k}, w)), 1, 2, 1);
+    return n.quant(n.g.add_node("Conv", {x, q}, {{"pads", std::vector<I>(4, k / 2)}, {"strides", std::vector<I>{stride, stride}}}), 2, 3, 1);
+  };
+  const ValueId x = conv(n.quant(n.g.add_input("x", DType::f32, {Dim(1), Dim(8), Dim(8), Dim(64)}), 1, 3, 1), 8, 8, 3, 1);
+  n.g.outputs = {n.quant(n.g.add_node("Add", {conv(conv(x, 8, 16, 3, 2), 16, 16, 3, 1), conv(x, 8, 16, 1, 2)}), 1, 3, 1)};
+  infer_shapes(n.g);
+  const plan::StageGraph g = plan::stages_from(lower_exact(n.g, 64), "shortcut");
+  plan::Folding f = plan::smallest_folding(g);
+  for (std::size_t i = 0; i < g.layers.size(); ++i)  // as many cycles each; the shortcut takes fewer
+    if (const plan::Layer& l = g.layers[i]; l.kind == plan::LayerKind::dense) f.of[i].simd = l.mw == 72 ? (l.mh == 8 ? 4 : 2) : l.mw == 144 ? 4 : 1;
+  map::size_queues(g, f);
+  std::vector<plan::StageShape> s;
+  expand(g, f, s);
+  const Rate rate = rate_of(s);
+  for (plan::StageShape& t : s)
+    if (t.kind == plan::StageKind::window && t.kh < t.sh) {
+      EXPECT_EQ(t.rows, 4);
+      t.rows = 3;
+    }
+  EXPECT_TRUE(rate_of(s).slower(rate));
+}
+
 // The same in Verilator: as computed, and with one beat less in one queue.
 TEST(RtlQueues, FullRateAndNotABeatMore) {
   std::vector<rtl::Design> designs;
