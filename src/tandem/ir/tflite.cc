@@ -282,7 +282,7 @@ struct Parser {
       o.outputs = indices(f, 2, tensors.size(), false, "the outputs of " + what);
       o.intermediates = indices(f, 8, tensors.size(), true, "the intermediates of " + what);
       for (int x : o.inputs)
-        if (x >= 0 && !written[static_cast<std::size_t>(x)])
+        if (x >= 0 && !written[static_cast<std::size_t>(x)] && !o.custom)  // a custom one is refused by its name
           throw bad_input("{} reads tensor {} ('{}'), which nothing has written yet", what, x, s.tensors[static_cast<std::size_t>(x)].name)
               .fix("the operators of a file stand in the order of execution");
       for (int x : o.outputs) {
