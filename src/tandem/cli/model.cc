@@ -5,6 +5,7 @@
 #include "tandem/ir/exact.h"
 #include "tandem/ir/model_file.h"
 #include "tandem/ir/op.h"
+#include "tandem/ir/ops/by_table.h"
 #include "tandem/ir/ops/kit.h"
 #include "tandem/plan/stage_graph.h"
 
@@ -54,7 +55,7 @@ Graph ModelArgs::load(const Context& c) const {
 Graph probe_graph(std::string_view domain, std::string_view op, std::vector<Tensor>* drawn) {
   Graph g;
   const OpDef* def = find_op(domain, op);
-  if (!def || (domain == "tandem" && op != "Threshold" && op != "Delay")) return g;
+  if (!def || (domain == "tandem" && op != "Threshold" && op != "Delay" && op != "TableSoftmax" && op != "TableNormalize")) return g;
   g.name = "probe";
   if (def->sample && def->closure == Closure::open) {  // a closed one is asked between quantisers, below
     Rng r(1, op);
@@ -77,7 +78,7 @@ Graph probe_graph(std::string_view domain, std::string_view op, std::vector<Tens
   const auto ints = [&](const char* name, std::vector<std::int64_t> v) {
     return g.add_constant(name, Tensor::of<std::int64_t>({static_cast<std::int64_t>(v.size())}, v));
   };
-  const bool matrix = op == "MatMul" || op == "Gemm" || op == "Softmax" || op == "ArgMax";
+  const bool matrix = op == "MatMul" || op == "Gemm" || op == "Softmax" || op == "ArgMax" || op == "TopK" || op == "TableSoftmax" || op == "TableNormalize";
   const std::int64_t channels = op == "DepthToSpace" ? 4 : 2;
   const ValueId x = g.add_input("x", DType::f32, matrix ? Dims{Dim(1), Dim(4)} : Dims{Dim(1), Dim(channels), Dim(4), Dim(4)});
   ValueId q = quant(x, 0.5f, 4, true, "input");
@@ -103,6 +104,13 @@ Graph probe_graph(std::string_view domain, std::string_view op, std::vector<Tens
   } else if (op == "Threshold") in.push_back(floats("steps", {1, 3}, -1, 0.5f));
   else if (op == "Delay") attrs["shape"] = std::vector<std::int64_t>{1, 2, 4, 4};
   else if (op == "ArgMax") attrs["axis"] = std::int64_t{1};
+  else if (op == "TopK") in.push_back(ints("k", {2}));
+  else if (op == "TableSoftmax" || op == "TableNormalize") {
+    const std::vector<std::int32_t> t = op == "TableSoftmax" ? tflite_exponentials(0.5f, 1, 16) : root_table(5, 12);
+    in.push_back(g.add_constant("table", Tensor::of<std::int32_t>({static_cast<std::int64_t>(t.size())}, t)));
+    attrs = {{"x_scale", 0.5}};
+    if (op == "TableNormalize") attrs["root_bits"] = std::int64_t{12};
+  }
   else if (op == "Slice") in.insert(in.end(), {ints("starts", {1}), ints("ends", {3}), ints("axes", {2})});
   else if (op == "Split") attrs = {{"axis", std::int64_t{1}}, {"num_outputs", std::int64_t{1}}};
   else if (op == "Pad") in.push_back(ints("pads", {0, 0, 1, 1, 0, 0, 1, 1}));

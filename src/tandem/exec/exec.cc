@@ -10,6 +10,7 @@
 #include "tandem/exec/levels.h"
 #include "tandem/ir/arrays.h"
 #include "tandem/ir/op.h"
+#include "tandem/ir/ops/by_table.h"
 #include "tandem/numerics/int8.h"
 
 // One binary, the widest vectors of the machine it runs on. Sanitizers do not survive ifunc resolvers.
@@ -298,6 +299,21 @@ struct Executor::Impl {
     else s.i128.assign(v.begin(), v.end());
   }
 
+  // f(the integers along the axis, their results).
+  template <class T, class F>
+  static void along(std::int64_t axis, const std::vector<T>& x, const Shape& xs, const Shape& ys, std::vector<T>& y, F f) {
+    const auto a = static_cast<std::size_t>(axis);
+    const std::size_t n = static_cast<std::size_t>(xs[a]), k = static_cast<std::size_t>(ys[a]);
+    const auto inner = static_cast<std::size_t>(element_count(Shape(xs.begin() + axis + 1, xs.end()))), vectors = n ? x.size() / n : 0;
+    std::vector<T> from(n), to(k);
+    for (std::size_t v = 0; v < vectors; ++v) {
+      const std::size_t o = v / inner, i = v % inner;
+      for (std::size_t j = 0; j < n; ++j) from[j] = x[(o * n + j) * inner + i];
+      f(from, to);
+      for (std::size_t j = 0; j < k; ++j) y[(o * k + j) * inner + i] = to[j];
+    }
+  }
+
   template <class T>
   void integer_step(std::size_t index) {
     const Step& s = p.steps[index];
@@ -347,6 +363,31 @@ struct Executor::Impl {
           }
           y[o * inner + i] = static_cast<T>(best);
         }
+    } else if (auto* t = std::get_if<IntTopK>(&s.params)) {
+      along(t->axis, get<T>(s.in[0], sa), shape(0), ys, y, [&](const std::vector<T>& x, std::vector<T>& r) {
+        std::vector<std::size_t> place(x.size());
+        std::iota(place.begin(), place.end(), std::size_t(0));
+        std::partial_sort(place.begin(), place.begin() + t->k, place.end(), [&](std::size_t a, std::size_t b) { return x[a] == x[b] ? a < b : (x[a] > x[b]) == t->largest; });
+        for (std::size_t j = 0; j < r.size(); ++j) r[j] = t->places ? static_cast<T>(place[j]) : x[place[j]];
+      });
+    } else if (auto* f = std::get_if<IntSoftmax>(&s.params)) {
+      std::vector<std::int64_t> below, code;
+      along(f->axis, get<T>(s.in[0], sa), shape(0), ys, y, [&](const std::vector<T>& x, std::vector<T>& r) {
+        const T most = *std::max_element(x.begin(), x.end());
+        below.clear();
+        for (T v : x) below.push_back(static_cast<std::int64_t>(most - v));
+        code.resize(x.size());
+        softmax_by_table(below, f->exps, f->bits, code);
+        r.assign(code.begin(), code.end());
+      });
+    } else if (auto* z = std::get_if<IntNormalize>(&s.params)) {
+      std::vector<std::int64_t> narrow, code;
+      along(z->axis, get<T>(s.in[0], sa), shape(0), ys, y, [&](const std::vector<T>& x, std::vector<T>& r) {
+        narrow.assign(x.begin(), x.end());
+        code.resize(x.size());
+        normalise_by_table(narrow, z->roots, z->root_bits, z->bits, z->epsilon, code);
+        r.assign(code.begin(), code.end());
+      });
     } else {
       bug(__FILE__, __LINE__, "not an integer step");
     }

@@ -22,6 +22,8 @@
 #include "tandem/plan/constants.h"
 #include "tandem/numerics/format.h"
 #include "tandem/plan/timing.h"
+#include "tandem/proof/rewritten.h"
+#include "tandem/rtl/registers.h"
 #include "tandem/tensor/npy.h"
 #include "tandem/tool/work.h"
 
@@ -54,6 +56,8 @@ Tensor random_frames(const ir::ExactProgram& p, const plan::StageGraph& g, I n, 
 // the stages of xcup. Seconds; per LUT and cycle; per LUT.
 constexpr double kCompile = 1.2, kSimulate = 5e-10, kPlace = 4, kPlaceLut = 0.008, kStages = 5, kStageLut = 0.003;
 constexpr double kModelBytes = 8e6, kNetlistBytes = 4000;
+
+constexpr I kRewrittenFrames = 64;
 
 struct Exact {
   ir::ExactProgram program;
@@ -278,7 +282,12 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
   if (!p.command.empty()) r.provenance.emplace_back("command", p.command);
   r.target = p.target.name;
   say("lowering to integers");
-  const ir::Graph graph = hardware_graph(model, p.input_format);
+  ir::Graph graph = hardware_graph(model, p.input_format);
+  if (!p.writable.empty()) {
+    for (const std::string& n : ir::writable_of(p.writable).nodes)
+      if (std::none_of(graph.nodes.begin(), graph.nodes.end(), [&](const ir::Node& x) { return x.name == n; })) throw bad_input("no node is named '{}'", printable(n)).at("--writable");
+    graph.metadata[ir::kWritable] = p.writable;
+  }
   Exact e{ir::lower_exact(graph, 64), {}};
   // A contraction on floats must not move to the host without a word.
   for (const ir::Step& st : e.program.steps)
@@ -435,6 +444,14 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
     for (const rtl::File& f : d.files) write_file(p.out / "rtl" / f.name, f.text);
     write_file(p.out / "bench" / "top.v", proof::bench_verilog({&d, 1}));
     write_file(p.out / "bench" / "bench.cpp", proof::bench_cpp({&d, 1}));
+    if (!d.windows.empty()) {
+      write_file(p.out / "registers.md", rtl::registers_markdown(d));
+      write_file(p.out / "registers.h", rtl::registers_header(d));
+      std::string words;
+      for (const auto& [address, word] : d.writes) words += fmt::format("{:08x} {:08x}\n", address, word);
+      write_file(p.out / "registers.hex", words);
+      write_file(p.out / "bench" / (d.top + "_writes.hex"), proof::bench_writes(d, {}));
+    }
     write_file(p.out / "folding.json", plan::to_json(g, choice.folding));
     write_file(p.out / "model.onnx", ir::onnx_bytes(graph));
     write_file(p.out / "driver.md", driver_text(r, g, d));
@@ -462,8 +479,25 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
     r.metrics.push_back({"latency", r.verified->latency_metric()});
     metric("mismatches", static_cast<double>(r.verified->mismatches), "words", Fidelity::rtl_simulated,
            fmt::format("{} words of {} compared with exec; {}", r.verified->words, r.frames_source, r.verified->tool));
+    if (!d.windows.empty() && r.ok) {
+      say(fmt::format("verifying {} words written over the bus", d.writes.size()));
+      Exact other{proof::rewritten(e.program, p.seed), {}};
+      other.stages = plan::stages_from(other.program, p.name);
+      proof::Stimulus s = exact_frames(other, frames.shape()[0] > kRewrittenFrames ? frames.rows(0, kRewrittenFrames) : frames, nullptr, cancel);
+      s.writes = rtl::generate(other.stages, choice.folding, d.top, budget.family).writes;
+      r.rewritten = proof::verify({&d, 1}, {&s, 1}, {.seed = p.seed}, cancel)[0];
+      r.verify_s = seconds_since(start);
+      metric("mismatches after rewriting", static_cast<double>(r.rewritten->mismatches), "words", Fidelity::rtl_simulated,
+             fmt::format("{} words random in {} windows, {} results compared with exec; {}", d.writes.size(), d.windows.size(), r.rewritten->words, r.rewritten->tool));
+      if (!r.rewritten->ok) {
+        r.ok = false;
+        r.reason = "with other words written over its bus the Verilog differs from the exact result: " + r.rewritten->text();
+      }
+    }
   }
-  if (p.place && r.ok) {
+  if (p.place && r.ok && budget.family == plan::Family::cells && !d.windows.empty()) {
+    say("standard cells: a design with a bus is not synthesised as a whole");
+  } else if (p.place && r.ok) {
     if (budget.family == plan::Family::cells) {
       start = std::chrono::steady_clock::now();
       say(fmt::format("synthesis of {} stages to cells", d.stages.size()));
@@ -491,11 +525,12 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
         say("simulating the netlist");
         r.netlist = verify_netlist(netlist_design(d, *r.cells), stimulus, p.seed, cancel);
       }
-    } else if (!placed) {
+    } else if (!placed || !d.windows.empty()) {  // a design with a bus is part of a larger one: no shell, nothing to place
       start = std::chrono::steady_clock::now();
       say(fmt::format("synthesis of {} stages", d.stages.size()));
       StageSynthesisParams sp;
       sp.dsp = choice.uses_dsp;
+      if (placed) sp.fabric = tool::Fabric::ice40;
       r.stages = synthesise_stages(d, sp, cancel);
       r.synthesis_s = seconds_since(start);
       for (const NamedMetric& m : r.stages->metrics) r.metrics.push_back(m);
@@ -507,9 +542,9 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
         r.excess = static_cast<double>(n - p.target.available(key));
         r.reason = fmt::format("it does not fit {}: {} {} of {}", p.target.name, n, what, p.target.available(key));
       };
-      over("LUT6", c.lut, "lut6");
-      over("flip-flops", c.ff, "ff");
-      over("block RAMs of 18 kbit", c.bram, "bram");
+      over(r.lut, c.lut, placed ? "lut4" : "lut6");
+      over("flip-flops", c.ff, placed ? "lut4" : "ff");
+      over(fmt::format("block RAMs of {}", placed ? "4 kbit" : "18 kbit"), c.bram, "bram");
       over("DSPs", c.dsp, "dsp");
     } else {
       start = std::chrono::steady_clock::now();

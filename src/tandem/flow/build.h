@@ -23,6 +23,7 @@ struct BuildParams {
   hardware::Target target;
   double clock_mhz = 0;                // 0: the target's
   double throughput = 0;               // frames per second; 0: as fast as the target holds
+  std::string writable;                // what can be written while it runs: "weights", "thresholds" or both, see ir::writable_of
   std::string input_format;            // "uint8/255", "fixed<16,6>", "bipolar": see hardware_graph
   std::int64_t multipliers = 0;        // most that work at once; 0: 64 on parts without placement, else what the part holds
   std::optional<std::string> folding;  // JSON text; chosen when absent
@@ -78,6 +79,7 @@ struct BuildResult {
   std::optional<SynthesisResult> synthesis;  // iCE40: placed
   std::optional<StageSynthesis> stages;      // xcup: synthesised
   std::optional<CellsResult> cells;          // standard cells: synthesised
+  std::optional<proof::VerifyResult> rewritten;  // with random words written over its bus, against the exact result of those
   std::optional<proof::VerifyResult> netlist;       // what synthesis left, compared with the exact result
   std::vector<BuildStage> stage_counts;      // where every stage was counted
   std::string lut, bram, dsp;                // units of the costs

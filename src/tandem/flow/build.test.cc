@@ -154,6 +154,37 @@ TEST(RtlBuild, ADryRunRunsNothing) {
   EXPECT_LT(written, r.effort.bytes);
 }
 
+// Registers beside the design, random words over the bus compared, weights in block RAM with a write port.
+TEST(RtlBuild, WeightsAreWrittenOverABus) {
+  tool::WorkFolder folder;
+  flow::BuildParams p = params();
+  p.out = folder / "design";
+  p.throughput = 1000;
+  p.random_frames = 3;
+  p.writable = "weights:dense conv";
+  const flow::BuildResult r = flow::build(small_net(), p);
+  EXPECT_TRUE(r.ok) << r.reason;
+  ASSERT_TRUE(r.verified && r.rewritten && r.stages);
+  EXPECT_FALSE(r.synthesis);
+  EXPECT_EQ(r.rewritten->mismatches, 0);
+  EXPECT_GT(r.rewritten->words, 0);
+  I with_port = 0;
+  for (std::size_t i = 0; i < r.stages->stages.size(); ++i)
+    if (r.stages->stages[i].module.find("mvau") != std::string::npos) with_port += r.stages->stages[i].cells.bram;
+  EXPECT_GE(with_port, 1);
+  for (const char* f : {"registers.md", "registers.h", "registers.hex", "rtl/net_axil.v"}) EXPECT_TRUE(std::filesystem::exists(p.out / f)) << f;
+  EXPECT_NE(read_file(p.out / "registers.h").find("_WEIGHTS 0x1000u"), std::string::npos);
+  p.out.clear();
+  p.dry_run = true;
+  p.writable = "weights:none";
+  try {
+    flow::build(small_net(), p);
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_NE(e.message().find("no node is named 'none'"), std::string::npos);
+  }
+}
+
 TEST(RtlBuild, ThroughputIsMetOrExplained) {
   flow::BuildParams p = params();
   p.place = p.verify = false;

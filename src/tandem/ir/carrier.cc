@@ -4,6 +4,7 @@
 
 #include "tandem/ir/arrays.h"
 #include "tandem/ir/exact.h"
+#include "tandem/ir/ops/by_table.h"
 #include "tandem/ir/ops/common.h"
 
 namespace tandem::ir {
@@ -207,6 +208,48 @@ struct Run {
         y[o * inner + i] = best;
       }
   }
+  // f(the integers along the axis, their results).
+  template <class F>
+  void along(std::int64_t axis, F f) {
+    const Shape &xs = in_shape(0), &ys = out_shape();
+    const std::int64_t n = xs[axis], k = ys[axis], outer = element_count(Shape(xs.begin(), xs.begin() + axis)), inner = element_count(Shape(xs.begin() + axis + 1, xs.end()));
+    std::vector<Int128> x(static_cast<std::size_t>(n)), y(static_cast<std::size_t>(k));
+    for (std::int64_t o = 0; o < outer; ++o)
+      for (std::int64_t i = 0; i < inner; ++i) {
+        for (std::int64_t j = 0; j < n; ++j) x[j] = in(0)[(o * n + j) * inner + i];
+        f(x, y);
+        for (std::int64_t j = 0; j < k; ++j) out().n[(o * k + j) * inner + i] = y[j];
+      }
+  }
+  void operator()(const IntTopK& t) {
+    along(t.axis, [&](const std::vector<Int128>& x, std::vector<Int128>& y) {
+      std::vector<bool> taken(x.size());
+      for (Int128& v : y) {
+        std::size_t best = x.size();
+        for (std::size_t j = 0; j < x.size(); ++j)
+          if (!taken[j] && (best == x.size() || (t.largest ? x[j] > x[best] : x[j] < x[best]))) best = j;
+        taken[best] = true;
+        v = t.places ? static_cast<Int128>(best) : x[best];
+      }
+    });
+  }
+  void operator()(const IntSoftmax& t) {
+    along(t.axis, [&](const std::vector<Int128>& x, std::vector<Int128>& y) {
+      const Int128 most = *std::max_element(x.begin(), x.end());
+      std::vector<std::int64_t> below, code(x.size());
+      for (Int128 v : x) below.push_back(static_cast<std::int64_t>(most - v));
+      softmax_by_table(below, t.exps, t.bits, code);
+      y.assign(code.begin(), code.end());
+    });
+  }
+  void operator()(const IntNormalize& t) {
+    along(t.axis, [&](const std::vector<Int128>& x, std::vector<Int128>& y) {
+      const std::vector<std::int64_t> narrow(x.begin(), x.end());
+      std::vector<std::int64_t> code(x.size());
+      normalise_by_table(narrow, t.roots, t.root_bits, t.bits, t.epsilon, code);
+      y.assign(code.begin(), code.end());
+    });
+  }
   void operator()(const FloatOp& f) {
     const Node& n = p.graph->nodes[f.node];
     std::vector<Array<double>> in(step->in.size()), o(n.outputs.size());
@@ -302,7 +345,7 @@ std::vector<Tensor> evaluate_carrier(const ExactProgram& p, const std::vector<Te
 std::string to_text(const ExactProgram& p) {
   std::string s;
   auto name = [&](int i) { return i < 0 ? std::string("-") : fmt::format("%{}:{}", i, p.buffers[i].name); };
-  static const char* kinds[] = {"conv", "matmul", "linear", "mul", "pool", "move", "requant", "quantize", "to_float", "argmax", "float", "delay_read", "delay_write"};
+  static const char* kinds[] = {"conv", "matmul", "linear", "mul", "pool", "move", "requant", "quantize", "to_float", "argmax", "float", "delay_read", "delay_write", "topk", "softmax", "normalise"};
   for (const Step& st : p.steps) {
     std::string in;
     for (int i : st.in) in += (in.empty() ? "" : ", ") + name(i);

@@ -10,7 +10,9 @@
 // carrier evaluator (ir), the fast kernels (exec), evaluation mode (train), and the hardware stages
 // (plan). The literal evaluator (one rational per element) knows nothing of it and judges it.
 #pragma once
+#include <algorithm>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <variant>
@@ -41,14 +43,21 @@ struct Carrier {
   std::optional<Grouped<Rational>> lo, hi;
 };
 
+struct WeightType {                    // -1 and 1 only, or signed integers
+  int bits = 1;
+  bool bipolar = false;
+  std::int64_t lo = -1, hi = 1;
+};
 struct IntConv {                       // NCHW, OIHW; padding is N = 0
   std::vector<std::int64_t> weights;   // [out, in/group, kh, kw]
   std::int64_t out_channels, in_channels, kh, kw;
   std::int64_t stride_h, stride_w, pad_top, pad_left, pad_bottom, pad_right, dilation_h, dilation_w, group;
+  std::optional<WeightType> writable = {};  // weights may become others of this type
 };
 struct IntMatMul {                     // [..., K] x [K, M]; weights constant when non-empty, else the second input
   std::vector<std::int64_t> weights;   // [K, M] row-major
   std::int64_t k, m;
+  std::optional<WeightType> writable = {};  // as of IntConv
 };
 struct IntLinear {                     // out = sum_j k_j[g] * in_j + c[g], broadcasting, groups over the output; then clamp where set
   std::vector<Grouped<Int128>> k;
@@ -94,6 +103,7 @@ struct IntRequant {
   std::string format;                  // "uint4", "int8", "bipolar"
   int bits = 0;
   bool is_signed = false;
+  bool writable = false;               // its steps may become others
   bool plain_codes = false;            // N of the output is the code itself (zero points differ per group)
 };
 struct QuantizeFloat {                 // f32 -> code: the cast of the float's exact value
@@ -102,12 +112,27 @@ struct QuantizeFloat {                 // f32 -> code: the cast of the float's e
 };
 struct ToFloat { Carrier in; bool whole = false; };  // exact -> f32, one rounding; whole: of an integer type, as it is
 struct IntArgMax { std::int64_t axis; bool keepdims; bool last; };
+struct IntTopK {                       // the k largest (smallest) along an axis, sorted, or where they are; of equal ones the lower place first
+  std::int64_t axis, k;
+  bool largest, places;
+};
+struct IntSoftmax {                    // ops/by_table.h: out in [0, 2^bits)
+  std::int64_t axis;
+  std::vector<std::int32_t> exps;      // by largest - N, as far as N reaches
+  int bits;
+};
+struct IntNormalize {                  // ops/by_table.h
+  std::int64_t axis;
+  std::vector<std::int32_t> roots;
+  int root_bits, bits;
+  std::int64_t epsilon;
+};
 struct FloatOp { int node; int output = 0; };  // on the host, by the float evaluator
 struct DelayRead { int state; };
 struct DelayWrite { int state; };
 
 using StepParams = std::variant<IntConv, IntMatMul, IntLinear, IntMul, IntPool, IntMove, IntRequant, QuantizeFloat,
-                                ToFloat, IntArgMax, FloatOp, DelayRead, DelayWrite>;
+                                ToFloat, IntArgMax, FloatOp, DelayRead, DelayWrite, IntTopK, IntSoftmax, IntNormalize>;
 
 struct Buffer {
   std::string name;        // of the graph value it belongs to
@@ -153,6 +178,19 @@ std::vector<Shape> shapes_of(const ExactProgram& p, const Step& s);
 // `max_bits`: widest integer allowed (128; hardware engines ask for 64). Throws Error(no) naming the
 // node, both scales and the remedies where an operand cannot be held.
 ExactProgram lower_exact(const Graph& bound, int max_bits = 128);
+// What hardware keeps in memories that can be written while it runs: the graph's metadata "tandem.writable" says so ("weights",
+// "thresholds" or both with a comma between; behind a colon names of nodes, spaces between, else all). Sums are then as wide as any
+// weights of the type make them. Error(bad_input).
+struct Writable {
+  bool weights = false, thresholds = false;
+  std::vector<std::string> nodes;      // empty: all
+  bool any() const { return weights || thresholds; }
+  bool has(const std::string& node) const { return nodes.empty() || std::find(nodes.begin(), nodes.end(), node) != nodes.end(); }
+};
+inline constexpr const char* kWritable = "tandem.writable";
+Writable writable_of(std::string_view text);
+// The smallest that holds the weights.
+WeightType weight_type(const std::vector<std::int64_t>& weights);
 std::string to_text(const ExactProgram& p);
 // What the evaluators expect: shapes inferred, nodes sorted, constants folded, dead nodes removed.
 Graph prepare(const Graph& bound);

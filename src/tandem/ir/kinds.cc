@@ -29,11 +29,11 @@ std::vector<std::string> kinds_of(const Graph& g) {
         k = quant_spec(g, n, s).format;
       } else if (constant && def.closure != Closure::state) {
         k = "const";
-      } else if (def.closure == Closure::index || def.closure == Closure::constant) {
+      } else if ((def.closure == Closure::index && n.domain.empty() && !is_float(std::string(to_string(value.type.dtype)))) || def.closure == Closure::constant) {
         k = std::string(to_string(value.type.dtype));
       } else if (open || def.closure == Closure::open) {
         k = std::string(to_string(value.type.dtype));
-      } else if (def.closure == Closure::move && n.in(0) != kNone) {
+      } else if ((def.closure == Closure::move || n.op == "TopK") && n.in(0) != kNone) {
         k = held(n.in(0));  // moving elements keeps their format
         if (k == "const") k = std::string(to_string(value.type.dtype));  // which of the constants varies
         for (ValueId v : n.inputs)

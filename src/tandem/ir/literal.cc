@@ -68,7 +68,7 @@ std::vector<Kind> classify(const Graph& g) {
           }
       } else if (n.op == "Div") {
         out = is_constant(1) && is_float(g.values[n.outputs[0]].type.dtype) ? Kind::exact : Kind::floating;
-      } else if (op.closure == Closure::affine || op.closure == Closure::piecewise) {
+      } else if (op.closure == Closure::affine || op.closure == Closure::piecewise || op.closure == Closure::index) {
         for (std::size_t i = 1; i < n.inputs.size(); ++i)
           if (!is_constant(i)) out = Kind::floating;
       } else if (op.closure == Closure::move && n.op != "Concat") {

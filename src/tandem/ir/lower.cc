@@ -4,6 +4,7 @@
 
 #include "tandem/ir/arrays.h"
 #include "tandem/ir/exact.h"
+#include "tandem/ir/ops/by_table.h"
 #include "tandem/ir/ops/common.h"
 #include "tandem/ir/ops/sources.h"
 #include "tandem/ir/refusal.h"
@@ -245,6 +246,7 @@ class Lowering {
  public:
   Lowering(const Graph& bound, int max_bits, std::vector<Refusal>* refused = nullptr)
       : graph_(std::make_shared<const Graph>(prepare(bound))), g_(*graph_), max_bits_(max_bits), refused_(refused) {
+    if (const auto w = g_.metadata.find(kWritable); w != g_.metadata.end()) writable_ = writable_of(w->second);
     p_.graph = graph_;
   }
 
@@ -544,6 +546,7 @@ class Lowering {
   void exact_node(const Node& n) {
     const OpDef& op = op_of(g_, n);
     if (op.closure == Closure::move && op.eval.as_rational == move_exactly) return picks(n);
+    if (n.op == "TopK") return topk(n);
     Val y;
     switch (op.closure) {
       case Closure::quantiser: y = quantise(n); break;
@@ -553,7 +556,7 @@ class Lowering {
       case Closure::join: y = n.op == "Pow" ? pow(n) : binary(n); break;
       case Closure::pool: y = pool(n); break;
       case Closure::move: y = move(n); break;
-      case Closure::index: y = argmax(n); break;
+      case Closure::index: y = n.op == "TableSoftmax" ? softmax(n) : n.op == "TableNormalize" ? normalise(n) : argmax(n); break;
       default: throw Error(Exit::no, fmt::format("operator {} has no exact lowering", n.op)).at(g_.describe(n));
     }
     val_[n.outputs[0]] = std::move(y);
@@ -759,10 +762,19 @@ class Lowering {
   static Integer magnitude(const Buffer& b) { return std::max(Integer(abs(from_int128(b.lo))), Integer(abs(from_int128(b.hi)))); }
 
   // Range of sum_i w[i] * N with N in [lo, hi] and, for padded windows, any subset of the taps absent.
-  void contract_range(const std::vector<std::int64_t>& w, std::int64_t outputs, const std::function<std::int64_t(std::int64_t)>& out_of,
+  void contract_range(const std::vector<std::int64_t>& w, const std::optional<WeightType>& type, std::int64_t outputs, const std::function<std::int64_t(std::int64_t)>& out_of,
                       Int128 lo, Int128 hi, bool subset, Int128& rlo, Int128& rhi) {
     std::vector<Int128> pos(static_cast<std::size_t>(outputs)), neg(static_cast<std::size_t>(outputs));
     if (subset) lo = std::min<Int128>(lo, 0), hi = std::max<Int128>(hi, 0);
+    if (type) {  // any weights of it
+      const WeightType& t = *type;
+      const Integer n = Integer(static_cast<long>(w.size() / static_cast<std::size_t>(outputs))), top = std::max(Integer(abs(from_int128(lo))), Integer(abs(from_int128(hi))));
+      require_width(n * top * Integer(static_cast<long>(std::max(-t.lo, t.hi))));
+      const Int128 each = to_int128(n), a = t.lo * lo, b = t.lo * hi, c = t.hi * lo, d = t.hi * hi;
+      rlo = each * std::min({a, b, c, d});
+      rhi = each * std::max({a, b, c, d});
+      return;
+    }
     std::vector<unsigned __int128> weight(static_cast<std::size_t>(outputs));  // at most 2^63 weights of 2^63
     for (std::size_t i = 0; i < w.size(); ++i) weight[static_cast<std::size_t>(out_of(static_cast<std::int64_t>(i)))] += static_cast<unsigned __int128>(std::llabs(w[i]));
     Integer most = 0, top = std::max(Integer(abs(from_int128(lo))), Integer(abs(from_int128(hi))));
@@ -804,9 +816,10 @@ class Lowering {
     }
     Int128 lo, hi;
     const bool padded = win.padded();
-    contract_range(k.n, O, [&](std::int64_t i) { return i / (Cg * kk); }, buffer(x.buf).lo, buffer(x.buf).hi, padded, lo, hi);
+    const std::optional<WeightType> writable = writable_.weights && writable_.has(n.name) ? std::optional(weight_type(k.n)) : std::nullopt;
+    contract_range(k.n, writable, O, [&](std::int64_t i) { return i / (Cg * kk); }, buffer(x.buf).lo, buffer(x.buf).hi, padded, lo, hi);
     IntConv c{std::move(k.n), O, xs[1], win.kernel[0], win.kernel[1], win.stride[0], win.stride[1], win.before[0], win.before[1], win.after[0], win.after[1],
-              win.dilation[0], win.dilation[1], group};
+              win.dilation[0], win.dilation[1], group, writable};
     y.buf = emit(std::move(c), {x.buf}, ys, lo, hi);
     return y;
   }
@@ -838,8 +851,9 @@ class Lowering {
       if (k.scale.size() > 1) s.shape = ones(out.size()), s.shape.back() = M;
       y.c.s = channelwise ? compress(s) : product(compress(s), x.c.s);
       Int128 lo, hi;
-      contract_range(k.n, M, [&](std::int64_t i) { return i % M; }, buffer(x.buf).lo, buffer(x.buf).hi, false, lo, hi);
-      y.buf = emit(IntMatMul{std::move(k.n), K, M}, {x.buf}, out, lo, hi);
+      const std::optional<WeightType> writable = writable_.weights && writable_.has(n.name) ? std::optional(weight_type(k.n)) : std::nullopt;
+      contract_range(k.n, writable, M, [&](std::int64_t i) { return i % M; }, buffer(x.buf).lo, buffer(x.buf).hi, false, lo, hi);
+      y.buf = emit(IntMatMul{std::move(k.n), K, M, writable}, {x.buf}, out, lo, hi);
     } else {
       if (gemm && (ta || tb || is_constant(n.in(0))) )
         throw Error(Exit::no, "a Gemm of varying operands with transposition has no exact lowering").at(g_.describe(n)).fix("use Transpose and MatMul");
@@ -1075,18 +1089,96 @@ class Lowering {
     return y;
   }
 
-  Val argmax(const Node& n) {
+  // Along the axis the order of N is the order of x.
+  Val ordered(const Node& n, std::int64_t axis) {
     Val x = exact_val(n.in(0));
-    const Shape in = buffer(x.buf).shape;
-    std::int64_t axis = normal_axis(n.attr_int("axis", 0), static_cast<std::int64_t>(in.size()), g_, n);
-    // Along the axis the order of N must be the order of x.
-    auto constant_along = [&](const Shape& s) { return s.empty() || s[axis] == 1; };
-    bool ordered = constant_along(x.c.s.shape) && constant_along(x.c.b.shape) && !x.c.lo && !x.c.hi &&
-                   std::all_of(x.c.s.v.begin(), x.c.s.v.end(), [](const Rational& q) { return q > 0; });
-    if (!ordered) x = materialise(std::move(x), -1);
+    auto constant_along = [&](const Shape& s) { return s.empty() || s[static_cast<std::size_t>(axis)] == 1; };
+    const bool is_ordered = constant_along(x.c.s.shape) && constant_along(x.c.b.shape) && !x.c.lo && !x.c.hi &&
+                            std::all_of(x.c.s.v.begin(), x.c.s.v.end(), [](const Rational& q) { return q > 0; });
+    return is_ordered ? x : materialise(std::move(x), -1);
+  }
+  Val argmax(const Node& n) {
+    const Shape in = shape_of(g_, n.in(0));
+    const std::int64_t axis = normal_axis(n.attr_int("axis", 0), static_cast<std::int64_t>(in.size()), g_, n);
+    const Val x = ordered(n, axis);
     Val y;
     y.buf = emit(IntArgMax{axis, n.attr_int("keepdims", 1) != 0, n.attr_int("select_last_index", 0) != 0}, {x.buf},
-                 shape_of(g_, n.outputs[0]), 0, in[axis] - 1);
+                 shape_of(g_, n.outputs[0]), 0, in[static_cast<std::size_t>(axis)] - 1);
+    return y;
+  }
+  bool is_read(ValueId v) const {
+    return std::count(g_.outputs.begin(), g_.outputs.end(), v) > 0 ||
+           std::any_of(g_.nodes.begin(), g_.nodes.end(), [&](const Node& m) { return std::count(m.inputs.begin(), m.inputs.end(), v) > 0; });
+  }
+  void topk(const Node& n) {
+    const Shape in = shape_of(g_, n.in(0));
+    const std::int64_t axis = normal_axis(n.attr_int("axis", -1), static_cast<std::int64_t>(in.size()), g_, n);
+    const Val x = ordered(n, axis);
+    for (std::size_t o = 0; o < n.outputs.size(); ++o) {
+      if (n.outputs[o] == kNone || !is_read(n.outputs[o])) continue;
+      const Shape out = shape_of(g_, n.outputs[o]);
+      const Int128 lo = o ? 0 : buffer(x.buf).lo, hi = o ? in[static_cast<std::size_t>(axis)] - 1 : buffer(x.buf).hi;
+      Val y;
+      if (o == 0) y.c = x.c;
+      y.buf = emit(IntTopK{axis, out[static_cast<std::size_t>(axis)], n.attr_int("largest", 1) != 0, o == 1}, {x.buf}, out, lo, hi);
+      p_.buffers.back().name = g_.values[n.outputs[o]].name;
+      p_.buffers.back().value = n.outputs[o];
+      val_[n.outputs[o]] = std::move(y);
+    }
+  }
+
+  // ---- by table ---------------------------------------------------------------------------------
+  // Its operand on one grid, offsets apart that are the same along the axis.
+  Val on_one_grid(const Node& n, std::int64_t axis) {
+    Val x = exact_val(n.in(0));
+    const Shape& b = x.c.b.shape;
+    const bool one = x.c.s.scalar() && x.c.s.v[0] > 0 && (b.empty() || b[static_cast<std::size_t>(axis)] == 1) && !x.c.lo && !x.c.hi;
+    return one ? x : materialise(std::move(x), -1);
+  }
+  std::vector<std::int32_t> table_of(ValueId v) {
+    std::vector<std::int32_t> t;
+    for (const Rational& q : constant(v).v) t.push_back(static_cast<std::int32_t>(q.get_num().get_si()));
+    return t;
+  }
+  Val softmax(const Node& n) {
+    const Shape shape = shape_of(g_, n.outputs[0]);
+    const std::int64_t axis = normal_axis(n.attr_int("axis", -1), static_cast<std::int64_t>(shape.size()), g_, n);
+    const Val x = on_one_grid(n, axis);
+    const Int128 reach = buffer(x.buf).hi - buffer(x.buf).lo + 1;
+    if (reach > kMostExponentials)
+      throw Error(Exit::no, fmt::format("its operand takes {} values, a table of exponentials has at most {}", tandem::to_string(reach), kMostExponentials)).at(g_.describe(n)).fix("put a quantiser of at most 12 bits before it");
+    if (shape[static_cast<std::size_t>(axis)] > kMostSoftmax)
+      throw Error(Exit::no, fmt::format("a sum of {} exponentials; at most {}", shape[static_cast<std::size_t>(axis)], kMostSoftmax)).at(g_.describe(n));
+    const std::vector<std::int32_t> exps = table_of(n.in(1));
+    const Rational step = x.c.s.v[0] / exact(static_cast<float>(n.attr_float("x_scale", 1)));
+    IntSoftmax t{axis, {}, static_cast<int>(n.attr_int("bits", 8))};
+    for (long d = 0; d < static_cast<long>(reach); ++d) {
+      const Rational q = step * Integer(d) + Rational(1, 2);
+      Integer k = floor_of(q);
+      if (is_integer(q) && mpz_odd_p(k.get_mpz_t())) k -= 1;
+      t.exps.push_back(k < static_cast<long>(exps.size()) ? exps[static_cast<std::size_t>(k.get_si())] : 0);
+    }
+    Val y;
+    y.c.s = GQ(pow2(-t.bits));
+    const Int128 most = (Int128(1) << t.bits) - 1;
+    y.buf = emit(std::move(t), {x.buf}, shape, 0, most);
+    return y;
+  }
+  Val normalise(const Node& n) {
+    const Shape shape = shape_of(g_, n.outputs[0]);
+    const std::int64_t axis = normal_axis(n.attr_int("axis", -1), static_cast<std::int64_t>(shape.size()), g_, n), elements = shape[static_cast<std::size_t>(axis)];
+    const Val x = on_one_grid(n, axis);
+    const Rational scale = exact(static_cast<float>(n.attr_float("x_scale", 1)));
+    if (x.c.s.v[0] != scale)
+      throw Error(Exit::no, fmt::format("its operand counts in steps of {}, it in steps of {}", x.c.s.v[0].get_str(), scale.get_str())).at(g_.describe(n)).fix("put a quantiser of that scale before it");
+    IntNormalize t{axis, table_of(n.in(1)), static_cast<int>(n.attr_int("root_bits", 15)), static_cast<int>(n.attr_int("bits", 8)), normalise_epsilon(g_, n, elements)};
+    const Integer sum = magnitude(buffer(x.buf)) * Integer(static_cast<long>(elements));
+    require_width(sum * sum + Integer(static_cast<long>(t.epsilon)));
+    require_width(2 * sum * Integer(1L << (t.root_bits + 1)));
+    const std::int64_t bound = normalised_bound(elements, t.roots, t.root_bits, t.bits);
+    Val y;
+    y.c.s = GQ(pow2(-t.bits));
+    y.buf = emit(std::move(t), {x.buf}, shape, -bound, bound);
     return y;
   }
 
@@ -1143,6 +1235,7 @@ class Lowering {
     }
     const Val x = tables && kind_[vx] == Kind::exact && val_[vx].leak ? val_[vx] : exact_val(vx);
     r.in = x.c;
+    r.writable = writable_.thresholds && writable_.has(n.name) && tables && r.levels.size() > 1;
     Shape group = refine(refine(x.c.s.shape, x.c.b.shape), refine(x.c.lo ? x.c.lo->shape : Shape{}, x.c.hi ? x.c.hi->shape : Shape{}));
     group = refine(group, spec.group);
     if (custom) group = refine(group, r.custom_group);
@@ -1273,6 +1366,7 @@ class Lowering {
   std::shared_ptr<const Graph> graph_;
   const Graph& g_;
   int max_bits_;
+  Writable writable_;
   std::vector<Refusal>* refused_;
   ExactProgram p_;
   const Node* node_ = nullptr;
@@ -1285,6 +1379,33 @@ class Lowering {
 }  // namespace
 
 ExactProgram lower_exact(const Graph& bound, int max_bits) { return Lowering(bound, max_bits).run(); }
+
+Writable writable_of(std::string_view text) {
+  Writable w;
+  const std::size_t colon = text.find(':');
+  const auto words = [](std::string_view t, char between, auto f) {
+    while (!t.empty()) {
+      const std::size_t end = std::min(t.find(between), t.size());
+      if (end > 0) f(t.substr(0, end));
+      t.remove_prefix(std::min(end + 1, t.size()));
+    }
+  };
+  words(text.substr(0, colon), ',', [&](std::string_view what) {
+    if (what == "weights") w.weights = true;
+    else if (what == "thresholds") w.thresholds = true;
+    else throw bad_input("'{}' cannot be writable", printable(what)).expected("weights, thresholds, or both with a comma between");
+  });
+  if (colon != std::string_view::npos) words(text.substr(colon + 1), ' ', [&](std::string_view n) { w.nodes.emplace_back(n); });
+  return w;
+}
+
+WeightType weight_type(const std::vector<std::int64_t>& weights) {
+  if (std::all_of(weights.begin(), weights.end(), [](std::int64_t w) { return w == 1 || w == -1; })) return {1, true, -1, 1};
+  std::int64_t lo = -1, hi = 0;
+  for (std::int64_t w : weights) lo = std::min(lo, w), hi = std::max(hi, w);
+  const int bits = signed_bits(lo, hi);
+  return {bits, false, -(std::int64_t{1} << (bits - 1)), (std::int64_t{1} << (bits - 1)) - 1};
+}
 
 std::optional<ExactProgram> lower_what_can_be(const Graph& bound, int max_bits, std::vector<Refusal>& refused) {
   try {

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "tandem/ir/ops/by_table.h"
 #include "tandem/ir/ops/common.h"
 
 namespace tandem::ir {
@@ -213,6 +214,21 @@ struct Emit {
       y = to_float(e->in, in[0], buffer(s.out).shape.size());
     } else if (const auto* a = std::get_if<IntArgMax>(&s.params)) {
       y = node("ArgMax", in, {{"axis", a->axis}, {"keepdims", std::int64_t{a->keepdims}}, {"select_last_index", std::int64_t{a->last}}});
+    } else if (const auto* t = std::get_if<IntTopK>(&s.params)) {
+      y = node("TopK", {in[0], ints({t->k})}, {{"axis", t->axis}, {"largest", std::int64_t{t->largest}}});
+      if (t->places) {
+        const ValueId places = g.add_value(base());
+        g.nodes.back().outputs.push_back(places);
+        y = places;
+      }
+    } else if (const auto* f = std::get_if<IntSoftmax>(&s.params)) {
+      y = scaled_up(node("TableSoftmax", {in[0], table(f->exps)}, {{"axis", f->axis}, {"bits", std::int64_t{f->bits}}}, "tandem"), f->bits);
+    } else if (const auto* z = std::get_if<IntNormalize>(&s.params)) {
+      const std::int64_t n = buffer(s.in[0]).shape[static_cast<std::size_t>(z->axis)];
+      const float epsilon = static_cast<float>(static_cast<double>(z->epsilon) / static_cast<double>(n * n));
+      y = node("TableNormalize", {in[0], table(z->roots)}, {{"axis", z->axis}, {"root_bits", std::int64_t{z->root_bits}}, {"bits", std::int64_t{z->bits}}, {"epsilon", static_cast<double>(epsilon)}}, "tandem");
+      if (normalise_epsilon(g, g.nodes.back(), n) != z->epsilon) refuse("an epsilon that no f32 holds", "give it another epsilon");
+      y = scaled_up(y, z->bits);
     } else if (const auto* o = std::get_if<FloatOp>(&s.params)) {
       Node n = from.nodes[static_cast<std::size_t>(o->node)];
       if (n.outputs.size() != 1) refuse("a float operator of several outputs", "end the model before it");
@@ -225,6 +241,9 @@ struct Emit {
     }
     value[static_cast<std::size_t>(s.out)] = y;
   }
+
+  ValueId table(const std::vector<std::int32_t>& t) { return constant(Tensor::of<std::int32_t>({static_cast<std::int64_t>(t.size())}, t)); }
+  ValueId scaled_up(ValueId x, int bits) { return node("Mul", {x, constant(Tensor::scalar(std::ldexp(1.0f, bits)))}); }
 
   // Sums of a contraction stay whole numbers of f32 in any order when the largest one does.
   void require_sums() const {

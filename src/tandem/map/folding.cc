@@ -29,7 +29,7 @@ int foldable(const StageGraph& g, const std::vector<StageShape>& stages, int s) 
   while (layer >= 0) {
     const LayerKind k = g.layers[static_cast<std::size_t>(layer)].kind;
     if (k == LayerKind::dense || k == LayerKind::depthwise || k == LayerKind::pool) return layer;
-    if (k == LayerKind::argmax) return -1;
+    if (k == LayerKind::argmax || k == LayerKind::topk || k == LayerKind::softmax || k == LayerKind::normalize) return -1;
     layer = g.layers[static_cast<std::size_t>(layer)].in[0];
   }
   return -1;
@@ -88,7 +88,7 @@ void save_brams(const StageGraph& g, const Budget& b, std::vector<StageShape>& s
       Estimate least;
       for (std::size_t i = 0; i < g.layers.size(); ++i) {
         const Layer& l = g.layers[i];
-        if ((l.kind != LayerKind::dense && l.kind != LayerKind::depthwise) || x.of[i].logic) continue;
+        if ((l.kind != LayerKind::dense && l.kind != LayerKind::depthwise) || l.writable || x.of[i].logic) continue;
         plan::Folding n = x;
         n.of[i].logic = true;
         const Estimate y = evaluate(g, n, stages, plan::calibration(b.family));

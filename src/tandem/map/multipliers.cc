@@ -101,7 +101,7 @@ MultiplierChoice choose_multipliers(const plan::StageGraph& g, const plan::Foldi
       for (I w : l.weights) digits += static_cast<I>(signed_digits(w).size());
       double least = c.lut4;
       for (const Option& o : u.without) least = std::min(least, o.lut);
-      if (l.groups == 1 && static_cast<double>(digits) * s.bits_in / 4 < std::max(least * 1.5, b.lut4 * b.fill / 8)) {
+      if (l.groups == 1 && !l.writable && static_cast<double>(digits) * s.bits_in / 4 < std::max(least * 1.5, b.lut4 * b.fill / 8)) {
         const StageShape* before = s.in[0] < 0 ? nullptr : &stages[static_cast<std::size_t>(s.in[0])];
         const Option o = constant(l, s, before && before->kind == StageKind::replay && before->layer == s.layer ? before : nullptr, fold, cal);
         u.without.push_back(o);

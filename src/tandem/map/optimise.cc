@@ -149,7 +149,7 @@ class Tables {
     for (I pe : divisors(plan::most_pe(l)))
       for (I simd : inputs)
         for (bool logic : {false, true})
-          if (!logic || weighted(l)) r.push_back({pe, simd, plan::Requantiser::automatic, logic, {}});
+          if (!logic || (weighted(l) && !l.writable)) r.push_back({pe, simd, plan::Requantiser::automatic, logic, {}});
     return r;
   }
   void add(Option& o, const StageShape& s) const {
@@ -191,7 +191,7 @@ class Tables {
       double mine = share_[i];
       if (l.window) mine = std::min(1.0, static_cast<double>(std::max<I>(1, (l.window->kh - 1) * l.window->dh + 1 - l.window->pt)) / static_cast<double>(l.window->h));
       else if (l.kind == LayerKind::pool || l.kind == LayerKind::reorder) mine = 1;  // the whole frame
-      else if (foldable(l) || l.kind == LayerKind::argmax) mine = 1.0 / static_cast<double>(l.vectors);
+      else if (foldable(l) || l.kind == LayerKind::argmax || l.kind == LayerKind::topk || l.kind == LayerKind::softmax || l.kind == LayerKind::normalize) mine = 1.0 / static_cast<double>(l.vectors);
       for (int j : l.in)
         if (j >= 0) share_[idx(j)] = std::max(share_[idx(j)], mine);
     }

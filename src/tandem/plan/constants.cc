@@ -255,7 +255,7 @@ TableLogic table_logic(const std::vector<std::vector<bool>>& columns) {
 
 void measure_constants(const StageGraph& g, std::vector<StageShape>& stages) {
   for (StageShape& s : stages) {
-    if (s.layer < 0) continue;
+    if (s.layer < 0 || s.writable) continue;
     StageConstants k;
     switch (s.kind) {
       case StageKind::mvau:

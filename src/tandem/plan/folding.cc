@@ -40,6 +40,7 @@ void check_folding(const StageGraph& g, const Folding& f) {
     const auto& [pe, simd, requantiser, logic, multipliers, per_dsp, queues] = f.of[i];
     if (requantiser == Requantiser::arithmetic && !l.rescale)
       throw bad_input("its steps have no arithmetic form").at(fmt::format("layer '{}' ({})", l.name, l.node)).expected("\"requantiser\": \"table\", or no such key");
+    if (logic && l.writable) throw bad_input("weights that can be written have a memory").at(fmt::format("layer '{}' ({})", l.name, l.node)).expected("no key \"memory\"");
     if (logic && l.kind != LayerKind::dense && l.kind != LayerKind::depthwise)
       throw bad_input("a {} layer has no memory of weights", to_string(l.kind)).at(fmt::format("layer '{}' ({})", l.name, l.node)).expected("no key \"memory\"");
     if (!queues.empty() && (l.in.size() < 2 || queues.size() != l.in.size()))
@@ -56,6 +57,8 @@ void check_folding(const StageGraph& g, const Folding& f) {
       throw bad_input("{} rows of {}-bit weights cannot share a DSP when PE is {}", per_dsp, l.weight_bits, pe).at(where).expected("\"per_dsp\" of 2 to 8, at most PE; weights of 2 bits or more");
     if (multipliers == Multipliers::constant && l.groups > 1)
       throw bad_input("a layer of {} groups has no constant multipliers", l.groups).at(where).expected("plain, logic or packed");
+    if (multipliers == Multipliers::constant && l.writable)
+      throw bad_input("constant multipliers have no weights to write").at(where).expected("plain, logic or packed");
     if (multipliers == Multipliers::constant && (pe != l.mh || logic))
       throw bad_input("constant multipliers compute all {} outputs at once and have no memory", l.mh).at(where).expected(fmt::format("\"pe\": {} and no key \"memory\"", l.mh));
     auto need = [&](bool ok, std::string_view what, std::int64_t value, std::int64_t of, std::string_view of_what) {

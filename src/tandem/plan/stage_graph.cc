@@ -237,6 +237,12 @@ class Builder {
       argmax(s, *x);
     } else if (std::get_if<ir::IntMul>(&s.params)) {
       product(s);
+    } else if (auto* x = std::get_if<ir::IntTopK>(&s.params)) {
+      topk(s, *x);
+    } else if (auto* x = std::get_if<ir::IntSoftmax>(&s.params)) {
+      softmax(s, *x);
+    } else if (auto* x = std::get_if<ir::IntNormalize>(&s.params)) {
+      normalize(s, *x);
     } else {
       refuse(s, "delays (state) have no stage", "keep the state on the host and give it as part of the input");
     }
@@ -295,23 +301,24 @@ class Builder {
   // Worst cases over the actual weights, and the width of the sum.
   void accumulate(const ir::Step& s, Layer& l, const Values& in, bool padded) {
     const Int128 lo = padded ? std::min<std::int64_t>(in.lo, 0) : in.lo, hi = padded ? std::max<std::int64_t>(in.hi, 0) : in.hi;
+    const ir::WeightType type = l.writable ? l.type : ir::weight_type(l.weights);
     Int128 least = 0, most = 0;
-    std::int64_t wlo = 0, whi = 0;
-    for (std::int64_t o = 0; o < l.mh; ++o) {
+    for (std::int64_t o = 0; o < l.mh && !l.writable; ++o) {
       Int128 a = 0, b = 0;
       for (std::int64_t i = 0; i < l.mw; ++i) {
         const std::int64_t w = l.weights[static_cast<std::size_t>(o * l.mw + i)];
-        wlo = std::min(wlo, w);
-        whi = std::max(whi, w);
         a += std::min(w * lo, w * hi);
         b += std::max(w * lo, w * hi);
       }
       least = o ? std::min(least, a) : a;
       most = o ? std::max(most, b) : b;
     }
-    l.weight_bits = signed_bits(std::min<std::int64_t>(wlo, -1), whi);  // always signed
-    l.bipolar = std::all_of(l.weights.begin(), l.weights.end(), [](std::int64_t w) { return w == 1 || w == -1; });
-    if (l.bipolar) l.weight_bits = 1;
+    if (l.writable) {  // any weights of the type
+      least = l.mw * std::min({type.lo * lo, type.lo * hi, type.hi * lo, type.hi * hi});
+      most = l.mw * std::max({type.lo * lo, type.lo * hi, type.hi * lo, type.hi * hi});
+    }
+    l.weight_bits = type.bits;
+    l.bipolar = type.bipolar;
     if (l.weight_bits > 32) refuse(s, fmt::format("{}-bit weights; at most 32", l.weight_bits));
     // The sum of a dense layer is kept signed: the multiplier's result is.
     set_range(l.out, narrow(s, std::min<Int128>(least, -1), "its sum"), narrow(s, most, "its sum"));
@@ -336,6 +343,7 @@ class Builder {
     };
     l.mh = x.out_channels;
     l.vectors = oh * ow;
+    if (x.writable) l.writable = true, l.type = *x.writable;
     if (depthwise) {
       win.channel_outer = true;
       l.mw = kk;
@@ -374,6 +382,7 @@ class Builder {
     l.mh = x.m;
     l.mw = x.k;
     l.vectors = v;
+    if (x.writable) l.writable = true, l.type = *x.writable;
     l.macs = v * x.k * x.m;
     for (std::int64_t o = 0; o < x.m; ++o)
       for (std::int64_t j = 0; j < x.k; ++j)
@@ -499,6 +508,15 @@ class Builder {
     return r;
   }
 
+  // A requantiser that gives what it takes: that of results which are codes already.
+  static bool same_codes(const std::vector<ir::Thresholds>& tables, const std::vector<std::int64_t>& levels, const Values& v) {
+    if (v.hi - v.lo >= ir::kMaxTableLevels) return false;
+    for (const ir::Thresholds& t : tables)
+      for (std::int64_t n = v.lo; n <= v.hi; ++n)
+        if (levels[static_cast<std::size_t>(ir::level_of(t, n))] != n) return false;
+    return true;
+  }
+
   void requant(const ir::Step& s, const ir::IntRequant& x) {
     At& a = operand(s, 0);
     if (x.levels.empty() || (x.tables.empty() && x.levels.size() > 1))
@@ -509,11 +527,15 @@ class Builder {
       if (t.t.size() + 1 != x.levels.size()) refuse(s, fmt::format("{} steps for {} levels", t.t.size(), x.levels.size()));
     Values v = a.v;
     tables = per_channel(s, x.group, tables, buffer(s.out).shape, v);
+    if (!x.writable && same_codes(tables, x.levels, a.v)) {
+      at_[idx(s.out)] = a;
+      return;
+    }
     // A flipped channel right behind a contraction costs nothing: its weights are negated.
     if (std::any_of(tables.begin(), tables.end(), [](const ir::Thresholds& t) { return t.flip; }) && a.layer >= 0 &&
         only_user(s.in[0])) {
       Layer& d = g_.layers[idx(a.layer)];
-      if ((d.kind == LayerKind::dense || d.kind == LayerKind::depthwise) && v.channels == d.mh &&
+      if (!d.writable && !x.writable && (d.kind == LayerKind::dense || d.kind == LayerKind::depthwise) && v.channels == d.mh &&
           d.out.order == a.v.order && d.out.lo > INT64_MIN / 2) {
         for (std::int64_t o = 0; o < d.mh; ++o) {
           if (!tables[tables.size() == 1 ? 0 : static_cast<std::size_t>(o)].flip) continue;
@@ -544,7 +566,8 @@ class Builder {
     // Entries are signed; the last place of a table that is not a power of two never binds.
     l.entry_bits = std::max(a.v.bits + (a.v.is_signed ? 0 : 1), signed_bits(-1, a.v.hi + 1));
     l.tables = std::move(tables);
-    if (l.levels.size() > 4) l.rescale = arithmetic(l, a.v);
+    l.writable = x.writable;
+    if (l.levels.size() > 4 && !l.writable) l.rescale = arithmetic(l, a.v);
     set_range(l.out, *std::min_element(x.levels.begin(), x.levels.end()), *std::max_element(x.levels.begin(), x.levels.end()));
     done(s, l, a.straight);
   }
@@ -887,23 +910,30 @@ class Builder {
     at_[idx(s.out)] = a;
   }
 
-  void argmax(const ir::Step& s, const ir::IntArgMax& x) {
+  // An axis of a step's operand, its vectors one after the other: n elements each, `inner` of the frame's elements from one of them
+  // to the next. Vector j of the stream is the `vectors[j]`th in the frame.
+  struct Along {
+    At a;
+    std::int64_t n = 1, inner = 1;
+    std::vector<std::int32_t> vectors;
+  };
+  Along along(const ir::Step& s, std::int64_t axis) {
     const Shape& in = buffer(s.in[0]).shape;
-    const std::int64_t axis = x.axis < 0 ? x.axis + static_cast<std::int64_t>(in.size()) : x.axis;
+    if (axis < 0) axis += static_cast<std::int64_t>(in.size());
     if (in.size() >= 2 && axis == 0) refuse(s, "it compares different samples");
     const Shape f = frame_of(in);
     const std::size_t ax = static_cast<std::size_t>(axis - (in.size() >= 2 ? 1 : 0));
-    std::int64_t n = f[ax], inner = 1;
-    for (std::size_t d = ax + 1; d < f.size(); ++d) inner *= f[d];
+    Along r;
+    r.n = f[ax];
+    for (std::size_t d = ax + 1; d < f.size(); ++d) r.inner *= f[d];
     At& given = operand(s, 0);
-    std::vector<std::int32_t> order;  // of the results, where the values of each arrive in a row
     auto in_a_row = [&] {
-      order.clear();
+      r.vectors.clear();
       for (std::int64_t j = 0; j < given.v.elements; ++j) {
         const std::int64_t o = given.v.order[static_cast<std::size_t>(j)];
-        const std::int64_t place = o / inner % n, vector = o / (inner * n) * inner + o % inner;
-        if (place != j % n || (place > 0 && order.back() != vector)) return false;
-        if (place == 0) order.push_back(static_cast<std::int32_t>(vector));
+        const std::int64_t place = o / r.inner % r.n, vector = o / (r.inner * r.n) * r.inner + o % r.inner;
+        if (place != j % r.n || (place > 0 && r.vectors.back() != vector)) return false;
+        if (place == 0) r.vectors.push_back(static_cast<std::int32_t>(vector));
       }
       return true;
     };
@@ -912,20 +942,77 @@ class Builder {
       for (std::size_t d = 0; d < f.size(); ++d)
         if (d != ax) axes.push_back(d);
       axes.push_back(ax);
-      given = arrange(s, given, order_of(f, axes), n);
+      given = arrange(s, given, order_of(f, axes), r.n);
       in_a_row();
     } else {
       fixed_ = fixed_ || given.straight;
     }
-    const At a = given;
-    Layer& l = add(s, LayerKind::argmax, {a.layer});
-    l.mh = n;
-    l.vectors = a.v.elements / n;
+    r.a = given;
+    return r;
+  }
+
+  void argmax(const ir::Step& s, const ir::IntArgMax& x) {
+    Along of = along(s, x.axis);
+    Layer& l = add(s, LayerKind::argmax, {of.a.layer});
+    l.mh = of.n;
+    l.vectors = of.a.v.elements / of.n;
     l.argmax_last = x.last;
     l.out.elements = l.vectors;
     l.out.channels = 1;
+    l.out.order = std::move(of.vectors);
+    set_range(l.out, 0, of.n - 1);
+    done(s, l);
+  }
+
+  void topk(const ir::Step& s, const ir::IntTopK& x) {
+    const Along of = along(s, x.axis);
+    if (x.k < 1) refuse(s, "it keeps none");
+    if (x.k > 64) refuse(s, fmt::format("the {} largest of a vector; at most 64 are kept sorted", x.k), "a smaller k, or sort on the host");
+    Layer& l = add(s, LayerKind::topk, {of.a.layer});
+    l.mh = of.n;
+    l.vectors = of.a.v.elements / of.n;
+    l.kept = x.k;
+    l.largest = x.largest;
+    l.places = x.places;
+    l.out.elements = l.vectors * x.k;
+    l.out.channels = x.k;
+    std::vector<std::int32_t> order;
+    for (std::int32_t v : of.vectors)
+      for (std::int64_t j = 0; j < x.k; ++j)
+        order.push_back(static_cast<std::int32_t>((v / of.inner * x.k + j) * of.inner + v % of.inner));
     l.out.order = std::move(order);
-    set_range(l.out, 0, n - 1);
+    if (x.places) set_range(l.out, 0, of.n - 1);
+    else set_range(l.out, of.a.v.lo, of.a.v.hi);
+    if (!x.places) l.out.bits = of.a.v.bits, l.out.is_signed = of.a.v.is_signed;
+    done(s, l);
+  }
+
+  void softmax(const ir::Step& s, const ir::IntSoftmax& x) {
+    const Along of = along(s, x.axis);
+    Layer& l = add(s, LayerKind::softmax, {of.a.layer});
+    l.mh = of.n;
+    l.vectors = of.a.v.elements / of.n;
+    l.table = x.exps;
+    l.table.resize(static_cast<std::size_t>(std::max<std::int64_t>(2, of.a.v.hi - of.a.v.lo + 1)), 0);
+    l.fraction_bits = x.bits;
+    l.out = of.a.v;
+    l.out.channels = of.n;
+    set_range(l.out, 0, (std::int64_t(1) << x.bits) - 1);
+    done(s, l);
+  }
+
+  void normalize(const ir::Step& s, const ir::IntNormalize& x) {
+    const Along of = along(s, x.axis);
+    Layer& l = add(s, LayerKind::normalize, {of.a.layer});
+    l.mh = of.n;
+    l.vectors = of.a.v.elements / of.n;
+    l.table = x.roots;
+    l.fraction_bits = x.bits;
+    l.root_bits = x.root_bits;
+    l.epsilon = x.epsilon;
+    l.out = of.a.v;
+    l.out.channels = of.n;
+    set_range(l.out, static_cast<std::int64_t>(buffer(s.out).lo), static_cast<std::int64_t>(buffer(s.out).hi));
     done(s, l);
   }
 
@@ -996,6 +1083,9 @@ std::string_view to_string(LayerKind k) {
     case LayerKind::select: return "select";
     case LayerKind::insert: return "insert";
     case LayerKind::repeat: return "repeat";
+    case LayerKind::topk: return "topk";
+    case LayerKind::softmax: return "softmax";
+    case LayerKind::normalize: return "normalize";
   }
   return "?";
 }

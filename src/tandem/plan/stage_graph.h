@@ -17,7 +17,7 @@
 
 namespace tandem::plan {
 
-enum class LayerKind { dense, depthwise, pool, requant, affine, add, argmax, product, concat, reorder, select, insert, repeat };
+enum class LayerKind { dense, depthwise, pool, requant, affine, add, argmax, product, concat, reorder, select, insert, repeat, topk, softmax, normalize };
 std::string_view to_string(LayerKind k);
 
 // The window in front of a convolution or pooling layer.
@@ -87,6 +87,8 @@ struct Layer {
   std::vector<std::int64_t> weights;
   int weight_bits = 1;
   bool bipolar = false;               // every weight is -1 or +1: stored in one bit, 1 for +1
+  bool writable = false;              // weights, or steps of a requantiser: in memories that can be written
+  ir::WeightType type;                // of the weights, where they can be
   // pool; without a window over the whole frame: mh channels, mw places
   ir::IntPool::Kind pool = ir::IntPool::max;
   std::vector<bool> min_channel;      // per channel
@@ -108,7 +110,12 @@ struct Layer {
   // affine, add: out = sum k_j * in_j + c, then clamp; vectors have 1 or channels entries
   std::vector<std::vector<std::int64_t>> k;
   std::vector<std::int64_t> c, clamp_lo, clamp_hi;  // clamps empty where absent
-  bool argmax_last = false;
+  bool argmax_last = false;           // argmax, topk, softmax, normalize: vectors of mh elements
+  std::int64_t kept = 1;              // topk: so many of each vector
+  bool largest = true, places = false;  // topk: else the smallest; their places instead of their values
+  std::vector<std::int32_t> table;    // softmax: ir::IntSoftmax::exps; normalize: ir::IntNormalize::roots
+  int fraction_bits = 0, root_bits = 0;  // of the results; normalize: of the table
+  std::int64_t epsilon = 0;           // normalize
   // Layers that only move elements; `unit` elements in a row stay together, so lanes divide it.
   std::int64_t unit = 1;
   std::vector<std::int32_t> from;     // reorder: the place in the input's stream of each unit, counted in units

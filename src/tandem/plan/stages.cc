@@ -36,6 +36,16 @@ double memory_luts(C c, I depth, I width) {
   if (depth <= 64) return 4.0 * static_cast<double>((width + 2) / 3);
   return static_cast<double>(width) * (depth <= 128 ? 4.0 : 8.0 * static_cast<double>((depth + 255) / 256));
 }
+Memory kept(const StageShape& s) { return s.writable ? kRam : kRom; }
+// What a memory costs that can be written: itself where it becomes logic, and what collects its words (rough).
+Cost written(Cost r, const StageShape& s, C c, I depth, I width, I copies = 1) {
+  if (!s.writable) return r;
+  const double bits = memory_bits(c, depth, width, kRam) * static_cast<double>(copies), unit = c.family == Family::cells ? 11 : 0.6, held = static_cast<double>(std::max<I>(0, width - 32));
+  r.lut4 += c.family == Family::xcup ? static_cast<double>(copies) * memory_luts(c, depth, width) : bits * unit;
+  r.lut4 += (20 + held / 4) * (c.family == Family::cells ? 10 : 1);
+  r.ff += (c.family == Family::xcup ? 0 : bits) + held;
+  return r;
+}
 // A closed form is a sum of products: what is counted, the rows of the calibration say how much of it.
 Cost priced(const StageShape& s, C c, const Row& x, double bram = 0, double dsp = 0, double dsp_luts = 0) {
   const Row &a = c.lut4[static_cast<std::size_t>(s.kind)], &f = c.ff[static_cast<std::size_t>(s.kind)];
@@ -82,7 +92,7 @@ bool dsp_sized(const StageShape& s, C c) { return s.bits_in + (s.signed_in ? 0 :
 Cost multiply_cost(const StageShape& s, C c, I depth, I folds, I accumulators, I simd) {
   const I multipliers = accumulators * simd, width = multipliers * s.weight_bits;
   const int xs = s.bits_in + (s.signed_in ? 0 : 1), acc = s.bits_out, pb = std::min(xs + s.weight_bits, acc);
-  const bool varying = depth > 1, in_logic = s.logic || brams(c.family, depth, width, kRom) == 0, measured = s.constants.measured;
+  const bool varying = depth > 1 || s.writable, in_logic = !s.writable && (s.logic || brams(c.family, depth, width, kRom) == 0), measured = s.constants.measured;
   const double live = measured ? s.constants.live : real(multipliers), share = live / real(multipliers);
   double adders = 0, sums = 0;  // bits of the tree's adders, and of its registers
   int bits = pb;
@@ -99,7 +109,7 @@ Cost multiply_cost(const StageShape& s, C c, I depth, I folds, I accumulators, I
               share * adders * real(accumulators), t.leaves, t.muxes, varying ? 0 : ones * (xs + 1), varying ? 0 : negative * xs,
               live * pb + share * sums * real(accumulators) + real(accumulators * acc) + t.columns};
   const bool dsp = dsp_sized(s, c) && varying;
-  return priced(s, c, x, s.logic ? 0.0 : blocks(c, depth, width, kRom), dsp ? live : 0, dsp ? c.lut4[static_cast<std::size_t>(s.kind)][3] * product : 0);
+  return written(priced(s, c, x, s.logic ? 0.0 : blocks(c, depth, width, kept(s)), dsp ? live : 0, dsp ? c.lut4[static_cast<std::size_t>(s.kind)][3] * product : 0), s, c, depth, width);
 }
 Cost mvau_cost(const StageShape& s, C c) { return multiply_cost(s, c, (s.mw / s.simd) * (s.mh / s.pe), s.mw / s.simd, s.pe, s.simd); }
 Cost depthwise_cost(const StageShape& s, C c) { return multiply_cost(s, c, groups(s) * taps(s), taps(s), s.lanes_in, 1); }
@@ -114,25 +124,30 @@ Cost threshold_cost(const StageShape& s, C c) {
   double ram = 0;
   Logic t;
   if (s.serial) {
-    ram = real(lanes) * blocks(c, per << b, s.entry_bits, kRom);
-    t = logic_of(s, c, lanes, per << b, s.entry_bits, ram == 0);
-    return priced(s, c, {1, 0, measured ? s.constants.ones : 0, 0, counter(per), t.leaves, t.muxes, 0, (measured ? s.constants.live : real(lanes)) * s.entry_bits, real(lanes * b), real(lanes * s.bits_out), real(lanes * (s.bits_in + b + s.bits_out)) + t.columns}, ram);
+    ram = real(lanes) * blocks(c, per << b, s.entry_bits, kept(s));
+    t = logic_of(s, c, lanes, per << b, s.entry_bits, ram == 0 && !s.writable);
+    return written(priced(s, c, {1, 0, measured ? s.constants.ones : 0, 0, counter(per), t.leaves, t.muxes, 0, (measured ? s.constants.live : real(lanes)) * s.entry_bits, real(lanes * b), real(lanes * s.bits_out), real(lanes * (s.bits_in + b + s.bits_out)) + t.columns}, ram), s, c, per << b, s.entry_bits, lanes);
   }
   double codes = 0, compared = 0;
+  Cost extra;
   for (I j = 0; j < b; ++j) {
-    const double blocks_of = real(lanes) * blocks(c, per << j, s.entry_bits, kRom);
+    const double blocks_of = real(lanes) * blocks(c, per << j, s.entry_bits, kept(s));
     ram += blocks_of;
-    if (!measured) {
+    if (!measured && !s.writable) {
       const Logic one = logic_of(s, c, lanes, per << j, s.entry_bits, blocks_of == 0);
       t.leaves += one.leaves, t.muxes += one.muxes, t.columns += one.columns;
     }
-    compared += (per << j) > 1 ? real(lanes) : 0;
+    compared += (per << j) > 1 || s.writable ? real(lanes) : 0;
+    if (s.writable) extra = written(extra, s, c, per << j, s.entry_bits, lanes);
     codes += real(lanes) * real(j + 1);
   }
   if (measured) t = logic_of(s, c, lanes, 2, s.entry_bits, ram == 0);
   if (measured) compared = s.constants.live;
   const double constant = measured ? s.constants.ones : per == 1 ? real(lanes * s.entry_bits) : 0;
-  return priced(s, c, {1, compared * s.entry_bits, constant, real(lanes * s.bits_out), counter(per), t.leaves, t.muxes, real(lanes * (b * s.bits_in + s.bits_out)) + codes + t.columns + counter(per) * real(b - 1), 0, 0, 0, 0}, ram);
+  Cost r = priced(s, c, {1, compared * s.entry_bits, constant, real(lanes * s.bits_out), counter(per), t.leaves, t.muxes, real(lanes * (b * s.bits_in + s.bits_out)) + codes + t.columns + counter(per) * real(b - 1), 0, 0, 0, 0}, ram);
+  r.lut4 += extra.lut4;
+  r.ff += extra.ff;
+  return r;
 }
 Cost rescale_cost(const StageShape& s, C c) {
   const I per = s.tables == 1 ? 1 : s.tables / s.lanes_in, lanes = s.lanes_in, width = s.factor_bits + s.offset_bits;
@@ -180,7 +195,7 @@ Cost fifo_cost(const StageShape& s, C c) {
 Cost logic_cost(const StageShape& s, C c, I depth, I folds, I lanes, I accumulators, I simd) {
   const double x = s.bits_in, w = s.weight_bits, acc = s.bits_out, terms = (s.weight_bits + 1) / 2;
   const I multipliers = accumulators * simd, width = multipliers * s.weight_bits;
-  const bool in_logic = s.logic || brams(c.family, depth, width, kRom) == 0;
+  const bool in_logic = !s.writable && (s.logic || brams(c.family, depth, width, kRom) == 0);
   const double live = s.constants.measured ? s.constants.live : real(multipliers), share = live / real(multipliers);
   double adders = 0, sums = 0;
   int bits = static_cast<int>(std::min(x + w, acc));
@@ -190,9 +205,9 @@ Cost logic_cost(const StageShape& s, C c, I depth, I folds, I lanes, I accumulat
     sums += real((n + 1) / 2 * bits);
   }
   const Logic t = logic_of(s, c, 1, depth, width, in_logic);
-  return priced(s, c, {1, counter(depth) + counter(folds), live * terms * (x + 2), real(lanes) * (s.weight_bits > 3 ? 2 : 1) * (x + 1), live * (terms - 1) * (x + 3), folds > 1 ? real(accumulators) * acc : 0,
+  return written(priced(s, c, {1, counter(depth) + counter(folds), live * terms * (x + 2), real(lanes) * (s.weight_bits > 3 ? 2 : 1) * (x + 1), live * (terms - 1) * (x + 3), folds > 1 ? real(accumulators) * acc : 0,
                        share * adders * real(accumulators), t.leaves, t.muxes, t.columns, real(accumulators) * acc, share * sums * real(accumulators)},
-                s.logic ? 0.0 : blocks(c, depth, width, kRom));
+                s.logic ? 0.0 : blocks(c, depth, width, kept(s))), s, c, depth, width);
 }
 Cost mvau_logic_cost(const StageShape& s, C c) { return logic_cost(s, c, (s.mw / s.simd) * (s.mh / s.pe), s.mw / s.simd, s.simd, s.pe, s.simd); }
 Cost depthwise_logic_cost(const StageShape& s, C c) { return logic_cost(s, c, groups(s) * taps(s), taps(s), s.lanes_in, s.lanes_in, 1); }
@@ -203,7 +218,7 @@ Cost packed_cost(const StageShape& s, C c) {
   const double x = s.bits_in, w = s.weight_bits, acc = s.bits_out, dsps = real((sharing - small_rest) * s.simd), all = real(sharing * s.simd);
   const int field = packed_field(c.family, s.per_dsp, s.bits_in, s.weight_bits);
   const double wide = field * (s.per_dsp - 1) + w + 1;
-  const bool in_logic = s.logic || brams(c.family, depth, width, kRom) == 0;
+  const bool in_logic = !s.writable && (s.logic || brams(c.family, depth, width, kRom) == 0);
   // Sums of two stay packed while the fields have room.
   double packed = 0, apart = 0;
   int room = field - s.bits_in - s.weight_bits, bits = s.bits_in + s.weight_bits;
@@ -215,7 +230,7 @@ Cost packed_cost(const StageShape& s, C c) {
   const double product = all * multiplier_luts(c.family, s.signed_in, s.bits_in, static_cast<int>(wide));
   const Row row{1, counter(depth) + counter(folds), product, real((s.pe - sharing) * s.simd) * (w + 1), unpacked, packed, apart, t.leaves, t.muxes, all * wide, folds > 1 ? real(s.pe) * acc : 0,
                 real(s.simd) * x + real(s.pe) * acc + t.columns};
-  return priced(s, c, row, s.logic ? 0.0 : blocks(c, depth, width, kRom), dsps, k(c, s.kind)[2] * product * dsps / all);
+  return written(priced(s, c, row, s.logic ? 0.0 : blocks(c, depth, width, kept(s)), dsps, k(c, s.kind)[2] * product * dsps / all), s, c, depth, width);
 }
 Cost constant_cost(const StageShape& s, C c) {
   return priced(s, c, {1, real(s.sum_depth), real(s.adder_bits), real(s.held_bits), real(s.double_bits), s.last_in ? real(s.sum_depth) : 0});
@@ -245,6 +260,30 @@ Cost total_cost(const StageShape& s, C c) {
   const bool sum = s.bits_out > s.bits_in;
   return priced(s, c, {1, counter(depth) + counter(s.mw), sum ? 0 : real(width), sum ? real(width) : 0, depth > 1 ? memory_luts(c, depth, width) : 0, real(s.lanes_in * s.bits_in), real(s.lanes_in), depth > 1 ? real(width) : 0},
                 depth > 1 ? blocks(c, depth, width, kRam) : 0);
+}
+
+Cost topk_cost(const StageShape& s, C c) {
+  const double kept = real(s.lanes_out), place = counter(s.mh);
+  return priced(s, c, {1, place, kept * s.bits_in, kept * place, kept});
+}
+Cost softmax_cost(const StageShape& s, C c) {
+  const I depth = I(1) << s.table_bits;
+  const double ram = blocks(c, s.mh, s.bits_in, kRam) + blocks(c, depth, 31, kRom);
+  const Logic t = logic_of(s, c, 1, depth, 31, brams(c.family, depth, 31, kRom) == 0);
+  const double table = t.leaves + t.muxes, product = s.serial ? 0 : 4 * multiplier_luts(c.family, true, 16, 16);
+  const Row x{1, 2 * counter(s.mh), real(s.bits_in), real(s.bits_out), memory_luts(c, s.mh, s.bits_in), table, product};
+  return priced(s, c, x, ram, s.serial ? 0 : 4, c.lut4[static_cast<std::size_t>(s.kind)][6] * product);
+}
+
+Cost normalize_cost(const StageShape& s, C c) {
+  const I depth = I(1) << s.table_bits;
+  const int root = s.entry_bits;
+  const double ram = blocks(c, s.mh, s.bits_in, kRam) + blocks(c, depth, root, kRom);
+  const Logic t = logic_of(s, c, 1, depth, root, brams(c.family, depth, root, kRom) == 0);
+  const double table = t.leaves + t.muxes, product = s.serial ? 0 : multiplier_luts(c.family, true, s.factor_bits, root);
+  const double square = multiplier_luts(c.family, s.signed_in, s.bits_in, s.bits_in);
+  const Row x{1, 2 * counter(s.mh), real(s.bits_in), real(s.bits_out), memory_luts(c, s.mh, s.bits_in), table, product + square, real(s.sum_bits), real(s.factor_bits)};
+  return priced(s, c, x, ram, s.serial ? 0 : 1, s.serial ? 0 : c.lut4[static_cast<std::size_t>(s.kind)][6] * product);
 }
 
 I tree(I n) { return n <= 1 ? 0 : std::bit_width(static_cast<std::uint64_t>(n - 1)); }
@@ -315,7 +354,20 @@ const StageDef kStages[] = {
     {StageKind::mvau_constant, "mvau_constant", "matrix-vector unit of constants: shared sums of shifted inputs, one vector a cycle",
      "S: a vector a beat -> M: sums, MH lanes", "PE is MH; SIMD is the lanes at which vectors arrive", beats_in, one,
      [](const StageShape& s) { return I(s.sum_depth); }, constant_cost},
+    {StageKind::topk, "topk", "the k largest (or smallest) of MH values, sorted, or their places; of equal ones the lower place first",
+     "S: one value a beat -> M: k of each vector a beat", "one lane in, k out", beats_in, [](const StageShape& s) { return s.mh; }, one, topk_cost},
+    {StageKind::softmax, "softmax", "softmax of each vector of MH values: exponentials from a table, their sum, its reciprocal by Newton's method",
+     "S: one value a beat -> M: one result a beat", "one lane; products bit by bit (serial) or by one multiplier",
+     [](const StageShape& s) { return s.vectors * (s.mh + vector_thinks(s) + s.mh * vector_each(s)); }, [](const StageShape& s) { return s.mh; },
+     [](const StageShape& s) { return vector_thinks(s) + vector_each(s); }, softmax_cost},
+    {StageKind::normalize, "normalize", "mean 0 and variance 1 of each vector of MH values: sums of values and squares, a reciprocal root from a table",
+     "S: one value a beat -> M: one result a beat", "one lane; products bit by bit (serial) or by one multiplier",
+     [](const StageShape& s) { return s.vectors * (s.mh + vector_thinks(s) + s.mh * vector_each(s)); }, [](const StageShape& s) { return s.mh; },
+     [](const StageShape& s) { return vector_thinks(s) + vector_each(s); }, normalize_cost},
 };
+
+// A softmax or normalisation of so many cycles a frame has no multiplier, however fast the rest is: ten classes.
+constexpr I kVectorCycles = 640;
 
 struct Source {  // where a layer's values come out
   int stage = -1;
@@ -586,7 +638,8 @@ class Expander {
         const bool logic = fold.multipliers == Multipliers::logic && selects_multiples(l, bits);
         StageShape& m = push(logic ? StageKind::mvau_logic : fold.multipliers == Multipliers::packed ? StageKind::mvau_packed : StageKind::mvau, i, s, v);
         set_matrix(m, l, fold);
-        m.logic = fold.logic;
+        m.logic = fold.logic && !l.writable;
+        m.writable = l.writable;
         if (m.kind == StageKind::mvau_packed) m.per_dsp = fold.per_dsp;
         m.bits_in = bits;
         m.signed_in = sign;
@@ -615,7 +668,8 @@ class Expander {
         const bool logic = fold.multipliers == Multipliers::logic && selects_multiples(l, w.bits_out);
         StageShape& m = push(l.kind == LayerKind::pool ? StageKind::pool : logic ? StageKind::depthwise_logic : StageKind::depthwise, i, s, v);
         set_matrix(m, l, {fold.pe, 1});
-        m.logic = fold.logic && l.kind == LayerKind::depthwise;
+        m.logic = fold.logic && l.kind == LayerKind::depthwise && !l.writable;
+        m.writable = l.writable;
         m.bits_in = w.bits_out;
         m.signed_in = w.signed_out;
         m.c = w.c; m.kh = w.kh; m.kw = w.kw; m.oh = w.oh; m.ow = w.ow;
@@ -632,6 +686,7 @@ class Expander {
         t.levels = static_cast<I>(l.levels.size());
         t.level_bits = l.level_bits;
         t.entry_bits = l.entry_bits;
+        t.writable = l.writable;
         outputs(t, l, s.lanes);
         t.serial = t.beats_in * t.level_bits <= before;
         if (!l.rescale || fold.requantiser == Requantiser::table) break;
@@ -693,6 +748,37 @@ class Expander {
         outputs(x, l, s.lanes);
         break;
       }
+      case LayerKind::topk: {
+        convert(s, 1, v);
+        skid(s, v);
+        StageShape& x = push(StageKind::topk, i, s, v);
+        x.mh = l.mh;
+        x.vectors = l.vectors;
+        outputs(x, l, l.kept);
+        break;
+      }
+      case LayerKind::softmax:
+      case LayerKind::normalize: {
+        convert(s, 1, v);
+        // What arrives while a vector is worked on.
+        if (s.stage >= 0 && l.mh > 2) queue(s, v, l.mh);
+        else skid(s, v);
+        const I before = largest(f_.interval, largest(s_->slowest[at(l.in[0])], slowest(first)));
+        StageShape& x = push(l.kind == LayerKind::softmax ? StageKind::softmax : StageKind::normalize, i, s, v);
+        x.mh = l.mh;
+        x.vectors = l.vectors;
+        x.table_bits = bits_for(static_cast<I>(l.table.size()));
+        if (l.kind == LayerKind::normalize) {
+          const Int128 sum = Int128(l.mh) * std::max<Int128>(v.hi, -Int128(v.lo));
+          x.entry_bits = l.root_bits + 1;
+          x.factor_bits = std::max(signed_bits(0, sum), x.entry_bits);
+          x.sum_bits = (std::max(4, signed_bits(0, sum * sum + l.epsilon)) + 1) / 2 * 2;
+        }
+        outputs(x, l, 1);
+        x.serial = true;
+        x.serial = stage_def(x.kind).cycles(x) <= largest(before, kVectorCycles);
+        break;
+      }
       case LayerKind::argmax: {
         convert(s, 1, v);
         skid(s, v);
@@ -711,7 +797,7 @@ class Expander {
   // Whole frames that are held up to a layer.
   void hold(int i) {
     const Layer& l = g_.layers[static_cast<std::size_t>(i)];
-    const bool whole = (l.kind == LayerKind::pool && !l.window) || l.kind == LayerKind::reorder || (l.kind == LayerKind::repeat && l.vectors == 1);
+    const bool whole = (l.kind == LayerKind::pool && !l.window) || l.kind == LayerKind::reorder || ((l.kind == LayerKind::repeat || l.kind == LayerKind::softmax || l.kind == LayerKind::normalize) && l.vectors == 1);
     for (int j : l.in) s_->frames[at(i)] = largest(s_->frames[at(i)], s_->frames[at(j)] + whole);
   }
   // A stage of two inputs behind a queue each: both wait there for the other, as long as whole frames are held before it.
@@ -825,6 +911,13 @@ const ShiftAdd& constant_sums(const Layer& l, int bits_in, bool signed_in) {
   kept.push_front({l.weights, l.mh, bits_in, l.out.bits, signed_in, shift_add(l.weights, l.mh, l.mw, bits_in, signed_in, l.out.bits)});
   return kept.front().sums;
 }
+
+std::int64_t vector_product(const StageShape& s) { return !s.serial ? 1 : s.kind == StageKind::softmax ? 31 : s.factor_bits; }
+std::int64_t vector_thinks(const StageShape& s) {
+  if (s.kind == StageKind::softmax) return s.mh + 3 + 11 + 7 * (vector_product(s) + 3);
+  return vector_product(s) + 4 + std::max(1, s.sum_bits / 2 - 1) + 1;
+}
+std::int64_t vector_each(const StageShape& s) { return vector_product(s) + (s.kind == StageKind::softmax ? 5 : 6); }
 
 int bits_for(std::int64_t n) { return n <= 2 ? 1 : std::bit_width(static_cast<std::uint64_t>(n - 1)); }
 

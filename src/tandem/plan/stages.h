@@ -16,9 +16,10 @@ namespace tandem::plan {
 enum class StageKind : std::uint8_t {
   pad, window, replay, mvau, depthwise, pool, threshold, affine, add, fork, fifo, skid, convert, argmax, rescale,
   reorder, select, insert, concat, product, total,
-  mvau_logic, depthwise_logic, mvau_packed, mvau_constant
+  mvau_logic, depthwise_logic, mvau_packed, mvau_constant,
+  topk, softmax, normalize
 };
-inline constexpr int kStageKinds = 25;
+inline constexpr int kStageKinds = 28;
 bool two_inputs(StageKind k);
 
 // What a table of constants in logic comes to: its different functions of the lowest 4 and 6 address bits, the nodes of its decision
@@ -40,9 +41,10 @@ struct StageShape {
   StageKind kind = StageKind::skid;
   bool signed_in = false, signed_out = false;
   bool last_in = false, last_out = false;   // whether TLAST travels on the input and output stream
-  bool serial = false;                      // threshold, rescale: one step or bit per cycle, else pipelined
+  bool serial = false;                      // threshold, rescale: one step or bit per cycle, else pipelined; softmax, normalize: products bit by bit
   bool logic = false;                       // mvau, depthwise: weights in LUTs whatever their size
   bool bipolar = false;                     // mvau, depthwise: weights are -1 and +1, one bit each
+  bool writable = false;                    // mvau, depthwise and their kin, threshold: memories that can be written
   std::uint8_t ports_out = 1;               // fork
   int layer = -1;                           // of the stage graph; -1: the design's own plumbing
   std::array<int, 2> in{-1, -1};            // producing stages; -1: the design's input (in[1]: absent)
@@ -60,11 +62,12 @@ struct StageShape {
   // threshold: entries of the table per lane, steps of the search, bits of an entry
   std::int64_t channels = 1, tables = 1, levels = 2;
   int level_bits = 1, entry_bits = 1;
-  // rescale: bits of the signed factor, of the signed offset, and of their sum with the product
+  // rescale: bits of the signed factor, of the signed offset, and of their sum with the product; normalize: of the multiplier and of V
   int factor_bits = 1, offset_bits = 1, sum_bits = 1;
   std::int64_t depth = 2;                   // fifo
   bool table = false;                       // reorder: addresses from a table, else from counters
   std::shared_ptr<const std::vector<bool>> keep;  // select, insert: the layer's, by element
+  int table_bits = 1;                        // softmax, normalize: address bits of the table
   int per_dsp = 1;                          // mvau_packed: rows that share a multiplier
   // mvau_constant: register levels of its sums; full adders in them, those with two operands, bits of shift registers
   int sum_depth = 1;
@@ -157,6 +160,10 @@ bool selects_multiples(const Layer& l, int bits_in);
 int logic_levels(int weight_bits);
 // The sums of a dense layer whose inputs have so many bits, as mvau_constant computes them (a copy of the last few is kept).
 const ShiftAdd& constant_sums(const Layer& l, int bits_in, bool signed_in);
+// softmax, normalize: cycles of a product; from a vector's last element to its first result; of one result.
+std::int64_t vector_product(const StageShape& s);
+std::int64_t vector_thinks(const StageShape& s);
+std::int64_t vector_each(const StageShape& s);
 int bits_for(std::int64_t n);  // of a counter that holds 0..n-1; at least 1
 
 }  // namespace tandem::plan

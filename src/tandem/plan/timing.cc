@@ -51,6 +51,24 @@ U serial(Twin& t, U in, U out) {
   return ready;
 }
 
+// limit: elements of a vector, cycles from its last one to the work on results, cycles of a result. at: 0 loads, 1 thinks, 2 sends;
+// cycle of it; elements.
+U vectors(Twin& t, U in, U out) {
+  const bool ready = t.at[0] == 0, finish = t.at[0] == 2 && t.at[1] == t.limit[2] - 1 && (!t.valid || (out & 1));
+  t.valid = finish || (t.valid && !(out & 1));
+  if (ready) {
+    if ((in & 1) && step(t.at[2], t.limit[0])) t.at[0] = 1;
+  } else if (t.at[0] == 1) {
+    if (step(t.at[1], t.limit[1])) t.at[0] = 2;
+  } else if (finish) {
+    t.at[1] = 0;
+    if (step(t.at[2], t.limit[0])) t.at[0] = 0;
+  } else if (t.at[1] < t.limit[2] - 1) {
+    ++t.at[1];
+  }
+  return ready;
+}
+
 U skid(Twin& t, U in, U out) {  // at: whether a second beat is held
   const bool ready = !t.at[0];
   if (!t.valid || (out & 1)) {
@@ -219,6 +237,9 @@ std::optional<Twin> twin_of(const StageShape& s) {
     case StageKind::convert:
       return s.lanes_out > s.lanes_in ? pipeline_twin(1, s.lanes_out / s.lanes_in) : make(narrower, {s.lanes_in / s.lanes_out});
     case StageKind::argmax: return pipeline_twin(1, s.mh);
+    case StageKind::topk: return pipeline_twin(1, s.mh);
+    case StageKind::softmax:
+    case StageKind::normalize: return make(vectors, {s.mh, vector_thinks(s), vector_each(s)});
     case StageKind::rescale: return s.serial ? make(serial, {s.factor_bits + 2}) : pipeline_twin(4);
     case StageKind::reorder: return make(replay, {s.beats_in, s.beats_out});
     case StageKind::select:
@@ -290,7 +311,7 @@ Timing simulate_cycles(std::span<const StageShape> stages, const TimingOptions& 
   I sent = 0, received = 0, idle = 0;
   const I most = o.steps / static_cast<I>(n);
   // No beat moves for so long only when none will: longer than any stage thinks without one.
-  const I patience = 4096;
+  const I patience = 1 << 14;
   auto offered = [&](std::size_t i) -> U {
     const Wire& w = wire[i];
     U v = w.from[0] < 0 ? 1 : twin[static_cast<std::size_t>(w.from[0])].valid >> w.port[0] & 1;

@@ -113,7 +113,7 @@ void tap(Tap& t, U words, const D& data, bool valid, bool ready, bool last, U cy
   t.watched.push_back(valid | ready << 1 | last << 2);
   t.watched.insert(t.watched.end(), now.begin(), now.end());
 }
-enum Fault { valid_dropped = 1, data_changed = 2, last_wrong = 4, valid_waits = 8, too_many = 16, stuck = 32 };
+enum Fault { valid_dropped = 1, data_changed = 2, last_wrong = 4, valid_waits = 8, too_many = 16, stuck = 32, bus_refused = 64 };
 U gap = 0;
 // Seldom a gate is shut for so long that buffers fill and run empty.
 enum Phase : U { open_all, shut_one, half_one, some_of_all };
@@ -230,12 +230,29 @@ int main(int argc, char** argv) {
   }
   if (file.size() != at) return 3;
   U cycle = 0, idle = 0, moved = 0;
+  hold_buses(top);
   for (int i = 0; i < 8; ++i) {
     top.rst_n = 0;
     top.clk = 0; top.eval();
     top.clk = 1; top.eval();
   }
   top.rst_n = 1;
+  if (kBus) {  // what is written over a bus stays when the design is reset once more: its cycles are counted from there
+    for (U waited = 0; ; ++waited) {
+      top.clk = 0;
+      const bool configured = configured_all(top, bench);
+      top.eval();
+      if (configured) break;
+      if (waited == 1ull << 28) return 5;
+      top.clk = 1; top.eval();
+    }
+    for (int i = 0; i < 8; ++i) {
+      top.rst_n = 0;
+      top.clk = 0; top.eval();
+      top.clk = 1; top.eval();
+    }
+    top.rst_n = 1;
+  }
   for (;; ++cycle) {
     top.clk = 0;
     before_all(top, bench, cycle);
@@ -319,6 +336,82 @@ constexpr std::string_view kMonitor = R"v(module axis_monitor #(parameter W = 1,
 endmodule
 )v";
 constexpr int kMonitorBits = 3;
+
+// Writes a list over AXI4-Lite, address and data in turn first, or together; what is refused or read back wrongly is an error. Words of 64
+// bits, address above data; all ones end the list. Then CTRL must say: idle, not done, auto.
+constexpr std::string_view kPlayer = R"v(module axil_player #(parameter N = 1, parameter A = 13, parameter LIST = "") (
+  input wire clk,
+  input wire rst_n,
+  output reg [A-1:0] awaddr,
+  output reg awvalid,
+  input wire awready,
+  output reg [31:0] wdata,
+  output wire [3:0] wstrb,
+  output reg wvalid,
+  input wire wready,
+  input wire [1:0] bresp,
+  input wire bvalid,
+  output reg bready,
+  output wire [A-1:0] araddr,
+  output reg arvalid,
+  input wire arready,
+  input wire [31:0] rdata,
+  input wire [1:0] rresp,
+  input wire rvalid,
+  output wire rready,
+  output reg configured,
+  output reg refused
+);
+  reg [63:0] list [0:N];
+  reg [31:0] at;
+  reg [2:0] wait_w, wait_b;
+  reg pending, asked, aw_sent, w_sent;
+  wire [63:0] word = list[at];
+  initial $readmemh(LIST, list);
+  assign wstrb = 4'hf;
+  assign araddr = {A{1'b0}};
+  assign rready = 1'b1;
+  always @(posedge clk) begin
+    if (~rst_n) begin
+      at <= 32'd0;
+      {awvalid, wvalid, bready, arvalid, pending, asked, configured, refused, aw_sent, w_sent} <= 10'd0;
+      wait_w <= 3'd0;
+      wait_b <= 3'd0;
+    end else if (~pending & (word != {64{1'b1}})) begin
+      pending <= 1'b1;
+      awaddr <= word[32 +: A];
+      wdata <= word[31:0];
+      awvalid <= at[0] | ~at[1];
+      wvalid <= ~at[0] | ~at[1];
+      wait_w <= at[4:2];
+      wait_b <= at[3:1];
+    end else if (pending) begin
+      if (wait_w != 3'd0) wait_w <= wait_w - 3'd1;
+      if (awvalid & awready) begin awvalid <= 1'b0; aw_sent <= 1'b1; end
+      else if (~awvalid & ~aw_sent & (wait_w == 3'd0)) awvalid <= 1'b1;
+      if (wvalid & wready) begin wvalid <= 1'b0; w_sent <= 1'b1; end
+      else if (~wvalid & ~w_sent & (wait_w == 3'd0)) wvalid <= 1'b1;
+      if (bvalid & (wait_b != 3'd0)) wait_b <= wait_b - 3'd1;
+      bready <= bvalid & (wait_b == 3'd0) & ~bready;
+      if (bvalid & bready) begin
+        refused <= refused | (bresp != 2'd0);
+        pending <= 1'b0;
+        {aw_sent, w_sent} <= 2'd0;
+        at <= at + 32'd1;
+      end
+    end else if (~asked) begin
+      asked <= 1'b1;
+      arvalid <= 1'b1;
+    end else begin
+      if (arvalid & arready) arvalid <= 1'b0;
+      if (rvalid & ~configured) begin
+        configured <= 1'b1;
+        refused <= refused | (rresp != 2'd0) | (rdata != 32'h84);
+      end
+    end
+  end
+endmodule
+)v";
 
 // Stands between two stages. Shut, neither side sees the other; what its reader has been offered stays on offer. TDATA without TVALID
 // is never what comes next.
@@ -444,6 +537,7 @@ std::string fault_text(std::uint64_t f) {
   add(kValidWaits, "TVALID depends on TREADY");
   add(kTooMany, "more beats than expected");
   add(kStuck, "no progress: a deadlock");
+  add(kBusRefused, "the AXI4-Lite slave refused a write or is not idle after all of them");
   return r;
 }
 std::string stream_fault_text(unsigned f) { return fault_text(f & (kValidDropped | kDataChanged | kLastWrong)); }
@@ -482,8 +576,22 @@ GatedTop gated_top(const rtl::Design& d) {
 }
 
 // The monitors look at the nets of the generated top by their hierarchical names: the design itself stays as it is.
+namespace {
+bool has_bus(std::span<const rtl::Design> designs) {
+  return std::any_of(designs.begin(), designs.end(), [](const rtl::Design& d) { return !d.windows.empty(); });
+}
+std::string bus_ports(std::size_t i, std::string_view prefix) {
+  std::string r;
+  for (const char* p : {"awaddr", "awvalid", "awready", "wdata", "wstrb", "wvalid", "wready", "bresp", "bvalid", "bready", "araddr", "arvalid", "arready", "rdata", "rresp", "rvalid", "rready"})
+    r += fmt::format("{}.{}{}(d{}_{})", r.empty() ? "" : ", ", prefix, p, i, p);
+  return r;
+}
+}  // namespace
+
 std::string bench_verilog(std::span<const rtl::Design> designs, BenchForm form) {
-  std::string t = "`default_nettype none\n" + std::string(kMonitor) + (form.gates ? std::string(kGate) : "") + "module top (\n  input wire clk,\n  input wire rst_n";
+  const bool bus = has_bus(designs);
+  std::string t = "`default_nettype none\n" + std::string(kMonitor) + (form.gates ? std::string(kGate) : "") + (bus ? std::string(kPlayer) : "") + "module top (\n  input wire clk,\n  input wire rst_n" +
+                  (bus ? ",\n  input wire bus_rst_n" : "");
   std::string body;
   for (std::size_t i = 0; i < designs.size(); ++i) {
     const rtl::Design& d = designs[i];
@@ -498,9 +606,18 @@ std::string bench_verilog(std::span<const rtl::Design> designs, BenchForm form) 
     body += fmt::format(
         "  {1} d{0} ({2}.clk(clk), .rst_n(rst_n), .s_axis_tdata(d{0}_s_tdata), .s_axis_tvalid(d{0}_s_tvalid),\n"
         "    .s_axis_tready(d{0}_s_tready), .s_axis_tlast(d{0}_s_tlast), .m_axis_tdata(d{0}_m_tdata),\n"
-        "    .m_axis_tvalid(d{0}_m_tvalid), .m_axis_tready(d{0}_m_tready), .m_axis_tlast(d{0}_m_tlast));\n"
+        "    .m_axis_tvalid(d{0}_m_tvalid), .m_axis_tready(d{0}_m_tready), .m_axis_tlast(d{0}_m_tlast){3});\n"
         "  assign d{0}_fault = |d{0}_faults;\n",
-        i, d.top, gates ? fmt::format(".hold(d{}_hold), ", i) : "");
+        i, d.top, gates ? fmt::format(".hold(d{}_hold), ", i) : "", d.windows.empty() ? "" : fmt::format(",\n    {}", bus_ports(i, "s_axil_") + fmt::format(", .irq(d{}_irq)", i)));
+    if (!d.windows.empty()) {
+      const int a = d.address_bits - 1;
+      t += fmt::format(",\n  output wire d{0}_configured, output wire d{0}_refused", i);
+      body += fmt::format("  wire [{1}:0] d{0}_awaddr, d{0}_araddr;\n  wire [31:0] d{0}_wdata, d{0}_rdata;\n  wire [3:0] d{0}_wstrb;\n  wire [1:0] d{0}_bresp, d{0}_rresp;\n"
+                          "  wire d{0}_awvalid, d{0}_awready, d{0}_wvalid, d{0}_wready, d{0}_bvalid, d{0}_bready, d{0}_arvalid, d{0}_arready, d{0}_rvalid, d{0}_rready, d{0}_irq;\n"
+                          "  axil_player #(.N({2}), .A({3}), .LIST(\"{4}_writes.hex\")) d{0}_player (.clk(clk), .rst_n(bus_rst_n), {5}, .configured(d{0}_configured), .refused(d{0}_refused));\n"
+                          "  wire d{0}_irq_unused = d{0}_irq;\n",
+                          i, a, d.writes.size(), a + 1, d.top, bus_ports(i, ""));
+    }
     if (gates) t += fmt::format(",\n  input wire [{}:0] d{}_hold", gates - 1, i);
     if (streams.empty()) body += fmt::format("  assign d{}_faults = 1'b0;\n", i);
     for (std::size_t k = 0; k < streams.size(); ++k) {
@@ -522,7 +639,8 @@ std::string bench_verilog(std::span<const rtl::Design> designs, BenchForm form) 
 
 std::string bench_cpp(std::span<const rtl::Design> designs, BenchForm form) {
   std::string fixed(kBench);
-  std::string calls = fmt::format("constexpr std::size_t kDesigns = {};\nvoid before_all(Vtop& t, std::vector<Bench>& b, U cycle) {{\n", designs.size());
+  const bool bus = has_bus(designs);
+  std::string calls = fmt::format("constexpr bool kBus = {};\nconstexpr std::size_t kDesigns = {};\nvoid before_all(Vtop& t, std::vector<Bench>& b, U cycle) {{\n", bus, designs.size());
   const auto each = [&](auto f) {
     for (std::size_t i = 0; i < designs.size(); ++i) calls += f(i);
   };
@@ -545,7 +663,12 @@ std::string bench_cpp(std::span<const rtl::Design> designs, BenchForm form) {
     const int gates = form.gates ? gated_top(designs[i]).gates : 0;
     return gates ? fmt::format("  b[{0}].gates = {1};\n  b[{0}].hold.resize({2});\n  if (gap) hold_back(b[{0}], cycle);\n  drive(t.d{0}_hold, b[{0}].hold.data());\n", i, gates, (gates + 63) / 64) : std::string();
   });
-  calls += "}\nvoid monitors_all(Vtop& t, std::vector<Bench>& b) {\n";
+  calls += std::string("}\nvoid hold_buses(Vtop& t) {\n  (void)t;\n") + (bus ? "  t.bus_rst_n = 0;\n" : "");
+  calls += "}\n// The buses have written what they have to; false: not yet.\nbool configured_all(Vtop& t, std::vector<Bench>& b) {\n  bool all = true;\n";
+  if (bus) calls += "  t.bus_rst_n = 1;\n";
+  each([&](std::size_t i) { return designs[i].windows.empty() ? std::string() : fmt::format("  all = all && t.d{0}_configured;\n  if (t.d{0}_refused) b[{0}].fault |= bus_refused;\n", i); });
+  each([](std::size_t i) { return fmt::format("  t.d{0}_s_tvalid = 0;\n  t.d{0}_m_tready = 0;\n", i); });
+  calls += "  (void)t, (void)b;\n  return all;\n}\nvoid monitors_all(Vtop& t, std::vector<Bench>& b) {\n";
   each([&](std::size_t i) {
     const std::size_t bits = std::max<std::size_t>(1, kMonitorBits * streams_of(designs[i]).size());
     return fmt::format("  b[{0}].monitors.resize({1});\n  sample(t.d{0}_faults, b[{0}].monitors.data());\n", i, (bits + 63) / 64);
@@ -580,6 +703,14 @@ std::string bench_stimulus(std::span<const rtl::Design> designs, std::span<const
   return s;
 }
 
+std::string bench_writes(const rtl::Design& d, const Stimulus& stimulus) {
+  TANDEM_CHECK(stimulus.writes.empty() || stimulus.writes.size() == d.writes.size(), "{} words for the windows of '{}', which hold {}", stimulus.writes.size(), d.top, d.writes.size());
+  std::string s;
+  for (const auto& [address, word] : stimulus.writes) s += fmt::format("{:08x}{:08x}\n", address, word);
+  for (std::size_t i = stimulus.writes.size(); i <= d.writes.size(); ++i) s += "ffffffffffffffff\n";
+  return s;
+}
+
 Bench::Bench(std::span<const rtl::Design> designs, BenchForm form, double seconds, const Cancel& cancel) : designs_(designs), form_(form) {
   tool::ModelOptions m;
   m.seconds = seconds;
@@ -604,6 +735,8 @@ Bench::Bench(std::span<const rtl::Design> designs, BenchForm form, double second
 
 std::vector<BenchRun> Bench::run(std::span<const Stimulus> stimuli, const BenchParams& p, const Cancel& cancel) {
   work_.put("stimulus.bin", bench_stimulus(designs_, stimuli, form_));
+  for (std::size_t i = 0; i < designs_.size(); ++i)
+    if (!designs_[i].windows.empty()) work_.put(designs_[i].top + "_writes.hex", bench_writes(designs_[i], stimuli[i]));
   std::int64_t settle = 64;
   for (const rtl::Design& d : designs_)
     for (const plan::StageShape& s : d.stages) settle = std::max(settle, 2 * stage_def(s.kind).cycles(s));

@@ -20,6 +20,8 @@ struct Stimulus {
   std::vector<std::int64_t> in, expected;
   // What each layer sends, [0] the input's: of the first frames only; empty where it is not known.
   std::vector<std::vector<std::int64_t>> layers;
+  // Written over the design's bus before the first frame, address and word (rtl::Design::writes of others of its kind); empty: nothing is.
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> writes;
 };
 // After e.run(): this frame's words; with `inside` those of every layer too.
 void append_frame(Stimulus& s, const plan::StageGraph& g, const exec::Executor& e, bool inside);
@@ -42,7 +44,7 @@ std::string describe(const rtl::Design& d, const Stream& s);
 // What a monitor saw: bits of its word.
 enum StreamFault : unsigned { kValidDropped = 1, kDataChanged = 2, kLastWrong = 4 };
 // Of both sides of a design, as the bench saw it.
-enum BenchFault : unsigned { kOutValidDropped = 1, kOutDataChanged = 2, kOutLastWrong = 4, kValidWaits = 8, kTooMany = 16, kStuck = 32 };
+enum BenchFault : unsigned { kOutValidDropped = 1, kOutDataChanged = 2, kOutLastWrong = 4, kValidWaits = 8, kTooMany = 16, kStuck = 32, kBusRefused = 64 };
 std::string fault_text(std::uint64_t bench_fault);
 std::string stream_fault_text(unsigned stream_fault);
 
@@ -115,6 +117,9 @@ struct GatedTop {
 GatedTop gated_top(const rtl::Design& d);
 // Stimulus as the bench reads it: per design the beats of each frame, packed.
 std::string bench_stimulus(std::span<const rtl::Design> designs, std::span<const Stimulus> stimuli, BenchForm form = {});
+
+// The list of a design's bus player, <top>_writes.hex.
+std::string bench_writes(const rtl::Design& d, const Stimulus& stimulus);
 
 std::int64_t words_of(const rtl::StreamPort& p);      // of 64 bits, a beat
 std::int64_t elements_of(const rtl::StreamPort& p);   // a frame

@@ -38,6 +38,12 @@ std::string Word::hex() const {
   return r;
 }
 
+std::uint32_t Word::part(std::size_t i) const {
+  std::uint32_t v = 0;
+  for (std::size_t j = 0; j < 32 && 32 * i + j < b_.size(); ++j) v |= static_cast<std::uint32_t>(b_[32 * i + j]) << j;
+  return v;
+}
+
 std::string lane(std::string_view name, I i, int bits, I lanes) {
   if (lanes == 1) return std::string(name);
   if (bits == 1) return fmt::format("{}[{}]", name, i);
@@ -78,6 +84,9 @@ Module Emitter::emit() {
     case StageKind::skid: skid(); break;
     case StageKind::convert: s_.lanes_in > s_.lanes_out ? narrower() : wider(); break;
     case StageKind::argmax: argmax(); break;
+    case StageKind::topk: topk(); break;
+    case StageKind::softmax: softmax(); break;
+    case StageKind::normalize: normalize(); break;
     case StageKind::reorder: reorder(); break;
     case StageKind::select: select(); break;
     case StageKind::insert: insert(); break;
@@ -134,6 +143,7 @@ void Emitter::head(std::string_view comment, bool two_inputs) {
     put("  input  wire [@IH@:0] s_tdata,\n  input  wire s_tvalid,\n  output wire s_tready,\n");
     if (s_.last_in) put("  input  wire s_tlast,\n");
   }
+  if (s_.writable) m_.body += fmt::format("  input  wire cfg_we,\n  input  wire [{}:0] cfg_addr,\n  input  wire [31:0] cfg_data,\n", entries().address_bits() - 1);
   for (int p = 0; p < s_.ports_out; ++p) {
     const std::string m = s_.ports_out == 1 ? "m" : fmt::format("m{}", p);
     m_.body += fmt::format("  output wire [{}:0] {}_tdata,\n  output wire {}_tvalid,\n  input  wire {}_tready",
@@ -163,6 +173,62 @@ void Emitter::memory(std::string_view suffix, const std::vector<Word>& words, in
   line("initial $readmemh(\"{}\", mem{});", file, suffix);
   line("reg {} {};", range(width), q);
   line("always @(posedge clk) if ({}) {} <= mem{}[{}];", enable, q, suffix, address);
+}
+
+int Emitter::Entries::part_bits() const { return parts() > 1 ? counter_bits(parts()) : 0; }
+
+Emitter::Entries Emitter::entries() const {
+  const auto bits = [](I n) { return n > 1 ? counter_bits(n) : 0; };
+  if (s_.kind == StageKind::threshold) {
+    const I g = s_.tables == 1 ? 1 : s_.tables / s_.lanes_in;
+    return {bits(s_.lanes_in) + bits(g) + s_.level_bits, s_.entry_bits + (any_flip() ? 1 : 0)};
+  }
+  const bool dw = s_.kind == StageKind::depthwise || s_.kind == StageKind::depthwise_logic;
+  const I pe = dw ? s_.lanes_in : s_.pe, simd = dw ? 1 : s_.simd;
+  return {bits((dw ? s_.mw : s_.mw / simd) * (s_.mh / pe)), static_cast<int>(pe * simd) * s_.weight_bits};
+}
+
+void Emitter::config() {
+  const Entries e = entries();
+  const int pb = e.part_bits(), rest = e.width - 32 * (static_cast<int>(e.parts()) - 1);
+  m_.address_bits = e.address_bits();
+  if (e.parts() > 1) {
+    line("reg {} cfg_held;", range(32 * (e.parts() - 1)));
+    for (I k = 0; k + 1 < e.parts(); ++k) line("always @(posedge clk) if (cfg_we & (cfg_addr[{}:0] == {})) cfg_held[{}:{}] <= cfg_data;", pb - 1, num(pb, k), 32 * k + 31, 32 * k);
+    line("wire cfg_store = rst_n & cfg_we & (cfg_addr[{}:0] == {});", pb - 1, num(pb, e.parts() - 1));
+    line("wire {} cfg_entry = {{cfg_data[{}:0], cfg_held}};", range(e.width), rest - 1);
+  } else {
+    line("wire cfg_store = rst_n & cfg_we;");
+    line("wire {} cfg_entry = cfg_data[{}:0];", range(e.width), rest - 1);
+  }
+  if (rest < 32) line("wire cfg_data_unused = &cfg_data[31:{}];", rest);
+  if (e.index_bits > 0) line("wire {} cfg_index = cfg_addr[{}:{}];", range(e.index_bits), e.address_bits() - 1, pb);
+  else if (pb == 0) line("wire cfg_addr_unused = cfg_addr[0];");
+}
+
+void Emitter::writes(I index, const Word& w) {
+  const Entries e = entries();
+  for (I k = 0; k < e.parts(); ++k) m_.writes.emplace_back(index << e.part_bits() | k, w.part(static_cast<std::size_t>(k)));
+}
+
+void Emitter::writable(std::string_view suffix, const std::vector<Word>& words, int width, std::string_view q, std::string_view enable, std::string_view address, const std::string& select, const std::string& to) {
+  if (words.size() == 1) {
+    line("reg {} {};", range(width), q);
+    line("initial {} = {}'h{};", q, width, words[0].hex());
+    line("always @(posedge clk) if ({}) {} <= cfg_entry;", select, q);
+    return;
+  }
+  const std::string file = fmt::format("{}{}.hex", name_, suffix);
+  std::string text;
+  for (const Word& w : words) text += w.hex() + "\n";
+  m_.memories.push_back({file, std::move(text)});
+  line("{}reg {} mem{} [0:{}];", block(static_cast<I>(words.size()), width, plan::Memory::writable), range(width), suffix, words.size() - 1);
+  line("initial $readmemh(\"{}\", mem{});", file, suffix);
+  line("reg {} {};", range(width), q);
+  line("always @(posedge clk) begin");
+  line("  if ({}) mem{}[{}] <= cfg_entry;", select, suffix, to);
+  line("  if ({}) {} <= mem{}[{}];", enable, q, suffix, address);
+  line("end");
 }
 
 void Emitter::counter(std::string_view name, I n, std::string_view step) {

@@ -35,6 +35,7 @@ class Word {
  public:
   void add(I v, int bits) { for (int i = 0; i < bits; ++i) b_.push_back((static_cast<std::uint64_t>(v) >> std::min(i, 63)) & 1); }
   std::string hex() const;
+  std::uint32_t part(std::size_t i) const;  // bits 32 i and up
   std::size_t bits() const { return b_.size(); }
 
  private:
@@ -51,6 +52,10 @@ std::string extend(const std::string& wire, int from, bool is_signed, int to);
 struct Module {
   std::string body;               // from "module" to "endmodule"
   std::vector<File> memories;
+  // Of a stage whose memories can be written (32 bits at a time, addressed so): address bits, what stands there, and how to say it again.
+  int address_bits = 0;
+  Window window;
+  std::vector<std::pair<I, std::uint32_t>> writes;
 };
 
 // ---- the emitter --------------------------------------------------------------------------------
@@ -81,6 +86,20 @@ class Emitter {
   std::string_view block(I depth, I width, plan::Memory kind) const;
   // A memory that yosys maps to block RAM: synchronous read under `enable`.
   void memory(std::string_view suffix, const std::vector<Word>& words, int width, std::string_view q, std::string_view enable, std::string_view address);
+  // Memories that can be written. Entries of so many bits, one after the other at 32-bit addresses, each at the beginning of a power
+  // of two of them; its last part stores it.
+  struct Entries {
+    int index_bits = 0, width = 1;
+    I parts() const { return (width + 31) / 32; }
+    int part_bits() const;
+    int address_bits() const { return std::max(1, index_bits + part_bits()); }
+  };
+  Entries entries() const;
+  // cfg_store: an entry is whole; cfg_entry: what it holds; cfg_index: which.
+  void config();
+  void writes(I index, const Word& w);
+  // As memory(), written where `select`; a single word is no memory and is there at once.
+  void writable(std::string_view suffix, const std::vector<Word>& words, int width, std::string_view q, std::string_view enable, std::string_view address, const std::string& select, const std::string& to);
   // A counter 0..n-1 that steps when `step` is true; `name`_end tells the last value. n = 1: no register.
   void counter(std::string_view name, I n, std::string_view step);
   // TLAST of a stage with one register.
@@ -130,6 +149,12 @@ class Emitter {
   Table table_of(I channel) const;
   bool any_flip() const;
   void level(const std::string& code, const std::string& flip, const std::string& out);
+  struct Place {  // of the step being written
+    std::string here, part, step;
+  };
+  void steps();
+  Place step_place(I lane) const;
+  I step_index(I lane, I part, I code) const;
   void threshold_serial();
   void threshold_pipeline();
   void factors(I i, I g, std::string_view enable);
@@ -152,6 +177,11 @@ class Emitter {
   void affine();
   void product();
   void argmax();
+  void topk();
+
+  // emit_vector.cc
+  void softmax();
+  void normalize();
 };
 
 }  // namespace tandem::rtl

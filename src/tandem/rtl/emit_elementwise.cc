@@ -177,4 +177,38 @@ void Emitter::argmax() {
   last_register("fire");
 }
 
+// A sorted list by insertion: what a value beats moves down one place.
+void Emitter::topk() {
+  const Layer& l = layer();
+  const int b = counter_bits(s_.mh), ob = s_.bits_out;
+  const std::string_view sign = s_.signed_in ? "signed " : "";
+  head(fmt::format("{}the {} {} of {} values", l.places ? "places of " : "", l.kept, l.largest ? "largest" : "smallest", s_.mh));
+  line("reg out_v;");
+  line("wire en = ~out_v | m_tready;");
+  line("wire fire = s_tvalid & en;");
+  line("assign s_tready = en;");
+  counter("place", s_.mh, "fire");
+  if (s_.mh == 1) line("wire [0:0] place = 1'b0;");
+  line("wire {}{} x = s_tdata;", sign, range(s_.bits_in));
+  std::string all;
+  for (I j = 0; j < l.kept; ++j) {
+    line("reg {}{} best_{};", sign, range(s_.bits_in), j);
+    // Empty until enough of the vector has come.
+    if (j + 1 < s_.mh) line("wire better_{} = (place <= {}) | (x {} best_{});", j, num(b, j), l.largest ? ">" : "<", j);
+    else line("wire better_{} = 1'b1;", j);
+    const std::string from = j ? fmt::format("better_{0} ? best_{0} : ", j - 1) : "", at = j ? fmt::format("better_{0} ? at_{0} : ", j - 1) : "";
+    line("always @(posedge clk) if (fire & better_{0}) best_{0} <= {1}x;", j, from);
+    if (l.places) {
+      line("reg {} at_{};", range(b), j);
+      line("always @(posedge clk) if (fire & better_{0}) at_{0} <= {1}place;", j, at);
+    }
+    all = (l.places ? extend(fmt::format("at_{}", j), b, false, ob) : fmt::format("best_{}", j)) + (j ? ", " : "") + all;
+  }
+  if (l.places && l.kept == s_.mh) line("wire best_{0}_unused = &best_{0};", l.kept - 1);
+  line("always @(posedge clk) if (~rst_n) out_v <= 1'b0; else if (en) out_v <= fire & place_end;");
+  line("assign m_tvalid = out_v;");
+  line("assign m_tdata = {{{}}};", all);
+  last_register("fire");
+}
+
 }  // namespace tandem::rtl

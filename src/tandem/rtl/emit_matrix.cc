@@ -244,8 +244,14 @@ void Emitter::multiply() {
   line("wire fire = s_tvalid & en;");
   line("assign s_tready = en;");
   counter("fold", sf, "fire");
-  if (depth > 1) {
-    counter("addr", depth, "fire");
+  if (depth > 1) counter("addr", depth, "fire");
+  if (s_.writable) {
+    config();
+    writable("", words, width, "w1", "en", "addr", "cfg_store", "cfg_index");
+    for (I i = 0; i < depth; ++i) writes(i, words[static_cast<std::size_t>(i)]);
+    m_.window = {.what = "weights", .entries = depth, .width = width, .order = fmt::format("entry i holds outputs {0} (i / {1}) and up, inputs {2} (i % {1}) and up as they stream{5}: {0} times {2} weights of {3} bits, the first in the low bits{4}",
+                                                                                     pe, sf, simd, wb, s_.bipolar ? "; 1 for +1, 0 for -1" : "", l.window ? dw ? " (rows, columns of the kernel)" : " (rows, columns of the kernel, channels)" : "")};
+  } else if (depth > 1) {
     memory("", words, width, "w1", "en", "addr");
   } else {
     line("wire {} w1 = {}'h{};", range(width), width, words[0].hex());

@@ -53,6 +53,25 @@ void Emitter::level(const std::string& code, const std::string& flip, const std:
   }
 }
 
+I Emitter::step_index(I lane, I part, I code) const {
+  const I g = s_.tables == 1 ? 1 : s_.tables / s_.lanes_in;
+  return ((lane << (g > 1 ? counter_bits(g) : 0)) + part) << s_.level_bits | code;
+}
+// The index of a step: lane, channel of the lane, code that it leads into.
+void Emitter::steps() {
+  config();
+  const I g = s_.tables == 1 ? 1 : s_.tables / s_.lanes_in;
+  const int b = s_.level_bits, gb = g > 1 ? counter_bits(g) : 0, lb = s_.lanes_in > 1 ? counter_bits(s_.lanes_in) : 0;
+  line("wire {} cfg_step = cfg_index[{}:0];", range(b), b - 1);
+  if (gb) line("wire {} cfg_part = cfg_index[{}:{}];", range(gb), b + gb - 1, b);
+  if (lb) line("wire {} cfg_lane = cfg_index[{}:{}];", range(lb), b + gb + lb - 1, b + gb);
+  m_.window = {.what = "thresholds", .entries = I(1) << (b + gb + lb), .width = entries().width,
+               .order = fmt::format("entry {}code holds the least value of that code or above, signed, {} bits{}; codes from 1, those that do not occur hold a value that is never reached", 
+                                    s_.tables == 1 ? lb ? fmt::format("lane * {} + ", I(1) << (b + gb)) : "" : fmt::format("(channel % {}) * {} + channel / {} * {} + ", s_.lanes_in, I(1) << (b + gb), s_.lanes_in, I(1) << b), s_.entry_bits,
+                                    any_flip() ? "; the bit above it is 1 where codes count downwards" : "")};
+}
+Emitter::Place Emitter::step_place(I i) const { return {s_.lanes_in > 1 ? fmt::format("cfg_store & (cfg_lane == {})", num(counter_bits(s_.lanes_in), i)) : "cfg_store", "cfg_part", "cfg_step"}; }
+
 void Emitter::threshold_serial() {
   const Layer& l = layer();
   const int b = l.level_bits, xb = s_.bits_in, eb = l.entry_bits;
@@ -60,6 +79,7 @@ void Emitter::threshold_serial() {
   const I g = s_.tables == 1 ? 1 : s_.tables / s_.lanes_in;
   const int gb = counter_bits(g);
   head(fmt::format("thresholds: {} levels, {} tables, one step a cycle", l.levels.size(), s_.tables));
+  if (s_.writable) steps();
   line("reg out_v, busy;");
   line("reg {} mark;  // the bit of the code being decided", range(b));
   line("wire take = s_tvalid & s_tready;");
@@ -101,8 +121,15 @@ void Emitter::threshold_serial() {
     line("wire {} found_{};", range(b), i);
     if (b > 1) line("wire {} next_{} = take ? {} : (found_{} | {{1'b0, mark[{}:1]}});", range(b), i, num(b, I(1) << (b - 1)), i, b - 1);
     else line("wire {} next_{} = 1'b1;", range(b), i);
-    memory(fmt::format("_{}", i), words, eb + (flip ? 1 : 0), fmt::format("e_{}", i), "read",
-           g > 1 ? fmt::format("{{row, next_{}}}", i) : fmt::format("next_{}", i));
+    const std::string address = g > 1 ? fmt::format("{{row, next_{}}}", i) : fmt::format("next_{}", i);
+    if (s_.writable) {
+      const Place at = step_place(i);
+      writable(fmt::format("_{}", i), words, eb + (flip ? 1 : 0), fmt::format("e_{}", i), "read", address, at.here, g > 1 ? fmt::format("{{{}, {}}}", at.part, at.step) : at.step);
+      for (I p = 0; p < g; ++p)
+        for (I c = 1; c < (I(1) << b); ++c) writes(step_index(i, p, c), words[static_cast<std::size_t>((p << b) + c)]);
+    } else {
+      memory(fmt::format("_{}", i), words, eb + (flip ? 1 : 0), fmt::format("e_{}", i), "read", address);
+    }
     line("wire {} x_{} = {};", range(xb), i, lane("x", i, xb, s_.lanes_in));
     line("wire signed {} xe_{} = {};", range(eb), i, extend(fmt::format("x_{}", i), xb, s_.signed_in, eb));
     line("wire signed {} te_{} = e_{}[{}:0];", range(eb), i, i, eb - 1);
@@ -130,6 +157,7 @@ void Emitter::threshold_pipeline() {
   const I g = s_.tables == 1 ? 1 : s_.tables / s_.lanes_in;
   const int gb = counter_bits(g), word = eb + (flip ? 1 : 0);
   head(fmt::format("thresholds: {} levels, {} tables, one beat a cycle", l.levels.size(), s_.tables));
+  if (s_.writable) steps();
   line("reg {} v;", range(b + 1));
   line("wire en = ~v[{}] | m_tready;", b);
   line("assign s_tready = en;");
@@ -168,7 +196,16 @@ void Emitter::threshold_pipeline() {
       std::string address;
       if (g > 1) address = j == 0 ? "part" : fmt::format("part_{}", j);
       if (j > 0) address = address.empty() ? code : fmt::format("{{{}, {}}}", address, code);
-      if (address.empty()) line("wire {} {} = {}'h{};", range(word), e, word, words[0].hex());
+      if (s_.writable) {
+        // Level j decides bit b - 1 - j: it holds the steps into codes that end in a one there.
+        const Place at = step_place(i);
+        const int low = b - j;
+        std::string to = j == 0 ? "" : low == b ? at.step : fmt::format("cfg_step[{}:{}]", b - 1, low);
+        if (g > 1) to = to.empty() ? at.part : fmt::format("{{{}, {}}}", at.part, to);
+        writable(fmt::format("_{}_{}", i, j), words, word, e, "en", address, fmt::format("{} & (cfg_step[{}:0] == {})", at.here, low - 1, num(low, I(1) << (low - 1))), to);
+        for (I p = 0; p < g; ++p)
+          for (I top = 0; top < (I(1) << j); ++top) writes(step_index(i, p, (2 * top + 1) << (low - 1)), words[static_cast<std::size_t>((p << j) + top)]);
+      } else if (address.empty()) line("wire {} {} = {}'h{};", range(word), e, word, words[0].hex());
       else memory(fmt::format("_{}_{}", i, j), words, word, e, "en", address);
       line("wire {} xs{}_{} = {};", range(xb), j, i, lane(fmt::format("x{}", j + 1), i, xb, s_.lanes_in));
       line("wire signed {} xe{}_{} = {};", range(eb), j, i, extend(fmt::format("xs{}_{}", j, i), xb, s_.signed_in, eb));

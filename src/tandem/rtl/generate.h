@@ -20,12 +20,23 @@ struct StreamPort {
   bool is_signed = false;
   std::int64_t width() const { return (lanes * bits + 7) / 8 * 8; }
 };
+// A part of the address space of a design whose memories can be written: that of one stage.
+struct Window {
+  std::string layer, node, what;      // "weights" or "thresholds"
+  std::int64_t address = 0, bytes = 0;
+  std::int64_t entries = 1;
+  int width = 1;                      // bits of an entry: its 32-bit words, lowest first, begin at a multiple of a power of two of them
+  std::string order;                  // what each holds, in words
+};
 struct Design {
   std::string top;              // module name, also the prefix of every other module
   std::vector<File> files;      // .v and .hex; the top comes first
   StreamPort in, out;
   std::vector<plan::StageShape> stages;
   std::vector<std::string> modules;  // of each stage
+  std::vector<Window> windows;       // not empty: the top has an AXI4-Lite slave (registers.h) and irq
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> writes;  // address and word: what the windows hold, as it would be written
+  int address_bits = 0;              // of the slave
   std::string hash;             // of everything generated, in every header
   std::vector<std::string> names(std::string_view suffix) const;  // file names that end so
 };

@@ -107,32 +107,37 @@ void infer_top(InferContext& c) {
   }
   c.out = {TensorType{c.in[0]->dtype, y}, TensorType{DType::i64, y}};
 }
-void top_eval(EvalArgs<double>& e) {
-  const Array<double>& x = *e.in[0];
-  const std::int64_t axis = axis_of(e, e.node.attr_int("axis", -1), x.shape.size());
-  const Around a(x.shape, axis);
-  const std::int64_t k = to_int(e.in[1]->v.at(0));
-  const bool largest = e.node.attr_int("largest", 1) != 0;
-  Shape s = x.shape;
-  s[static_cast<std::size_t>(axis)] = k;
-  const Around b(s, axis);
-  Array<double> y(s), index(s);
-  Ints order(static_cast<std::size_t>(a.n));
-  for (std::int64_t o = 0; o < a.outer; ++o)
-    for (std::int64_t i = 0; i < a.inner; ++i) {
-      std::iota(order.begin(), order.end(), 0);
-      std::stable_sort(order.begin(), order.end(), [&](std::int64_t p, std::int64_t q) {  // equal ones: the lower index first
-        const double u = x.v[a.at(o, p, i)], v = x.v[a.at(o, q, i)];
-        return largest ? u > v : u < v;
-      });
-      for (std::int64_t j = 0; j < k; ++j) {
-        y.v[b.at(o, j, i)] = x.v[a.at(o, order[static_cast<std::size_t>(j)], i)];
-        index.v[b.at(o, j, i)] = static_cast<double>(order[static_cast<std::size_t>(j)]);
+inline double number_of_double(double x) { return x; }
+inline double number_of_double(const Rational& x) { return nearest_double(x); }
+struct TopEval {
+  template <class T>
+  static void run(EvalArgs<T>& e) {
+    const Array<T>& x = *e.in[0];
+    const std::int64_t axis = normal_axis(e.node.attr_int("axis", -1), static_cast<std::int64_t>(x.shape.size()), e.graph, e.node);
+    const Around a(x.shape, axis);
+    const std::int64_t k = to_int(number_of_double(e.in[1]->v.at(0)));
+    const bool largest = e.node.attr_int("largest", 1) != 0;
+    Shape s = x.shape;
+    s[static_cast<std::size_t>(axis)] = k;
+    const Around b(s, axis);
+    Array<T> y(s), index(s);
+    Ints order(static_cast<std::size_t>(a.n));
+    for (std::int64_t o = 0; o < a.outer; ++o)
+      for (std::int64_t i = 0; i < a.inner; ++i) {
+        std::iota(order.begin(), order.end(), 0);
+        std::stable_sort(order.begin(), order.end(), [&](std::int64_t p, std::int64_t q) {  // equal ones: the lower index first
+          const T &u = x.v[static_cast<std::size_t>(a.at(o, p, i))], &v = x.v[static_cast<std::size_t>(a.at(o, q, i))];
+          return largest ? u > v : u < v;
+        });
+        for (std::int64_t j = 0; j < k; ++j) {
+          y.v[b.at(o, j, i)] = x.v[a.at(o, order[static_cast<std::size_t>(j)], i)];
+          index.v[b.at(o, j, i)] = T(static_cast<double>(order[static_cast<std::size_t>(j)]));
+        }
       }
-    }
-  e.out[0] = std::move(y);
-  if (e.out.size() > 1) e.out[1] = std::move(index);
-}
+    e.out[0] = std::move(y);
+    if (e.out.size() > 1) e.out[1] = std::move(index);
+  }
+};
 
 // Of a reduction whose axes are known.
 Einsum reduce_einsum(const Graph& g, const Node& n) {
@@ -241,10 +246,10 @@ const OpDef kOps[] = {
           .attributes = {{"exclusive", AttrType::integer, "0", "1: without the element itself"}, {"reverse", AttrType::integer, "0", "1: from the end"}},
           .infer = infer_first, .eval = {cumsum_eval, nullptr}, .einsum = cumsum_einsum, .adjoint = adjoint_cumsum, .sample = sample_cumsum},
     OpDef{.domain = "", .name = "TopK", .summary = "The k largest (or smallest) elements along an axis, and their indices.",
-          .doc = "Sorted; of equal elements the one of the lower index comes first.", .source = "ONNX TopK-11",
+          .doc = "Sorted; of equal elements the one of the lower index comes first. After an exact value it is taken on the exact value.", .source = "ONNX TopK-11",
           .inputs = {{"X", "any shape"}, {"K", "one integer"}}, .outputs = {{"Values", "k along the axis"}, {"Indices", "i64, as Values", true}},
           .attributes = {{"axis", AttrType::integer, "-1", "the axis sorted"}, {"largest", AttrType::integer, "1", "0: the smallest"}, {"sorted", AttrType::integer, "1", "always sorted"}},
-          .infer = infer_top, .eval = {top_eval, nullptr}, .adjoint = adjoint_topk, .sample = sample_top},
+          .closure = Closure::index, .infer = infer_top, .eval = both<TopEval>(), .adjoint = adjoint_topk, .sample = sample_top},
 };
 #undef REDUCE
 

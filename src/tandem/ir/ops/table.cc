@@ -3,6 +3,7 @@
 
 #include "tandem/base/nearest.h"
 #include "tandem/ir/ops/adjoints.h"
+#include "tandem/ir/ops/by_table.h"
 #include "tandem/ir/ops/kit.h"
 
 namespace tandem::ir {
@@ -34,7 +35,7 @@ std::span<const OpDef* const> all_ops() {
         &kFlatten, &kReshape, &kSqueeze, &kUnsqueeze, &kTranspose, &kConcat, &kGather, &kShape,
         &kQuant, &kBipolarQuant, &kThreshold, &kDelay,
     };
-    for (const auto family : {unary_ops(), binary_ops(), reduce_ops(), move_ops(), norm_ops(), loss_ops(), image_ops(), integer_ops(), recurrent_ops(), signal_ops(), algebra_ops(), control_ops(), tflite_ops(), tflite_recent_ops(), open_quant_ops(), ml_ops(), random_ops(), training_ops(), arrange_ops(), attention_ops(), contrib_ops(), contrib_matmul_ops()})
+    for (const auto family : {unary_ops(), binary_ops(), reduce_ops(), move_ops(), norm_ops(), loss_ops(), image_ops(), integer_ops(), recurrent_ops(), signal_ops(), algebra_ops(), control_ops(), tflite_ops(), tflite_recent_ops(), open_quant_ops(), ml_ops(), random_ops(), training_ops(), arrange_ops(), attention_ops(), contrib_ops(), contrib_matmul_ops(), by_table_ops()})
       for (const OpDef& o : family) t.push_back(&o);
     auto more = grad_ops();
     t.insert(t.end(), more.begin(), more.end());
