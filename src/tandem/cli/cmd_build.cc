@@ -6,6 +6,7 @@
 #include "tandem/cli/model.h"
 #include "tandem/flow/build.h"
 #include "tandem/flow/quantize.h"
+#include "tandem/ir/by_table.h"
 #include "tandem/tasks/task.h"
 #include "tandem/tensor/npy.h"
 
@@ -39,7 +40,8 @@ Run setup(Options& o) {
     double clock = 0, throughput = 0;
     std::int64_t frames = 64, multipliers = 0, seeds = 1;
     double fill = 0;
-    bool no_place = false, no_verify = false, dry_run = false, netlist = false;
+    bool no_place = false, no_verify = false, dry_run = false, netlist = false, by_table = false;
+    std::string writable;
   };
   auto a = std::make_shared<Args>();
   a->model.quantisers = true;
@@ -51,6 +53,8 @@ Run setup(Options& o) {
   o.option("--input-format", a->input_format, "Codes of the input, where the model has no quantiser there: fixed<16,6>, uint8/255, bipolar");
   o.option("--data", a->data, "Samples to verify on: an .npz or a data set (default: random codes)");
   o.option("--quantize", a->quantize, "Format in which a float model is quantised on the way, for example int8; ranges from --data");
+  o.flag("--by-table", a->by_table, "Softmax and LayerNormalization in hardware too: integers with a table, where a quantiser of at most 12 bits stands before them");
+  o.option("--writable", a->writable, "What can be written over AXI4-Lite while it runs: weights, thresholds or weights,thresholds; of some nodes only: weights:conv1 fc");
   o.option("--frames", a->frames, "How many frames: of random codes, or the first ones of --data (default 64)");
   o.option("--folding", a->folding, "folding.json with PE and SIMD of each layer, or how to choose it: exact (an integer program) or heuristic (default: the slowest layer is unfolded)");
   o.option("--objective", a->objective, "What the choice makes best: throughput, latency, or resource: least LUTs and block RAMs at --throughput (default throughput)");
@@ -100,6 +104,7 @@ Run setup(Options& o) {
       flow::QuantizeParams q;
       q.format = a->quantize;
       q.data = a->data;
+      q.by_table = a->by_table;
       q.limits = c.limits;
       q.say = [&](std::string_view s) { c.note(s); };
       flow::QuantizeResult r = flow::quantize(model, q, *c.cancel);
@@ -114,6 +119,13 @@ Run setup(Options& o) {
       p.frames = std::move(x);
       p.frames_source = source;
     }
+    if (a->by_table && a->quantize.empty()) {
+      ir::ByTable t;
+      model = ir::by_table(model, &t);
+      c.note(fmt::format("by table: {} of Softmax and LayerNormalization", t.rewritten));
+      for (const std::string& n : t.left) c.note("left to the host: " + n);
+    }
+    p.writable = a->writable;
     p.say = [&](std::string_view s) { c.note(s); };
     const flow::BuildResult r = flow::build(model, p, *c.cancel);
     if (p.dry_run) c.note("nothing was run or written; it would take " + r.effort.text());

@@ -1,5 +1,6 @@
 #include "tandem/base/file.h"
 #include "tandem/cli/model.h"
+#include "tandem/ir/by_table.h"
 #include "tandem/ir/dump.h"
 #include "tandem/ir/exact.h"
 #include "tandem/ir/model_file.h"
@@ -18,7 +19,7 @@ Run setup(Options& o) {
     ModelArgs model;
     std::string quantisers;
     std::int64_t opset = 0;
-    bool fold = false, streamline = false, bind = false;
+    bool fold = false, streamline = false, bind = false, by_table = false;
   };
   auto a = std::make_shared<Args>();
   a->model.declare(o, "Model file");
@@ -26,6 +27,7 @@ Run setup(Options& o) {
   o.option("--quantisers", a->quantisers, "How quantisers are spelt: qonnx (Quant) or qdq (QuantizeLinear and DequantizeLinear)");
   o.flag("--fold", a->fold, "Compute constant sub-graphs; put BatchNormalization into the weights before it (float models)");
   o.flag("--streamline", a->streamline, "Integer weights and thresholds in place of scales, normalisations and quantisers; implies --bind");
+  o.flag("--by-table", a->by_table, "Softmax and LayerNormalization as integers with a table, where a quantiser of at most 12 bits stands before them");
   o.flag("--bind", a->bind, "Bind the free extents that --dim does not name to 1, and state the extents of every value");
   return [a](Context& c) {
     if (c.out.empty()) throw bad_input("there is no place for the result").at("tandem convert").expected("--out y.onnx (or .npz, .safetensors: the weights alone)");
@@ -34,7 +36,7 @@ Run setup(Options& o) {
     if (a->opset < 0 || a->opset > 1000) throw bad_input("opset {}", a->opset).at("--opset").expected("6 to 24");
     const bool arrays = c.out.ends_with(".npz") || c.out.ends_with(".safetensors");
     if (!arrays && !c.out.ends_with(".onnx")) throw bad_input("'{}' names no format that is written", c.out).at("--out").expected(".onnx for the model, .npz or .safetensors for its weights");
-    const bool changes = a->fold || a->streamline || a->bind || !a->quantisers.empty();
+    const bool changes = a->fold || a->streamline || a->bind || a->by_table || !a->quantisers.empty();
     Graph g = changes ? a->model.load(c) : a->model.read(c);
     std::vector<std::string> notes;
     const std::size_t before = g.nodes.size();
@@ -48,6 +50,12 @@ Run setup(Options& o) {
         FoldStats s;
         g = folded(g, &s);
         notes.push_back(fmt::format("folded: {} constant node{}, {} BatchNormalization", s.constants, s.constants == 1 ? "" : "s", s.batch_normalisations));
+      }
+      if (a->by_table) {
+        ByTable t;
+        g = by_table(g, &t);
+        notes.push_back(fmt::format("by table: {} of Softmax and LayerNormalization", t.rewritten));
+        for (const std::string& n : t.left) notes.push_back("left as it is: " + n);
       }
       if (a->streamline) g = streamlined(lower_exact(g));
       if (!a->quantisers.empty()) {

@@ -21,6 +21,7 @@ Run setup(Options& o) {
   o.option("--weight-format", a->p.weight_format, "Of the weights only");
   o.option("--activation-format", a->p.activation_format, "Of the input and the values between layers only");
   o.flag("--per-channel", a->p.per_channel, "One weight scale per output channel");
+  o.flag("--by-table", a->p.by_table, "Softmax and LayerNormalization as integers with a table, what enters them quantised: then hardware has them too");
   o.option("--method", a->p.method, "How ranges are found: minmax (default), what occurs in the data");
   o.option("--data", a->p.data, "Samples: digits, mnist, .npz, .npy, .csv, IDX or a folder of images");
   o.option("--calibrate", a->p.calibration, "Most samples for the ranges, of the train split where there is one (default 512, 0: all)");
@@ -77,7 +78,7 @@ const Command cmd_quantize{
     .group = "Models",
     .summary = "Quantise a float model after training",
     .description = "Finds the range of every value on data and writes the model with QONNX Quant nodes: the input, the weights, what enters a layer, "
-                   "biases on the grid of the sums, one scale at joins. Logits stay exact. Prints the error of each quantiser against the float model "
+                   "biases on the grid of the sums, one scale at joins. Logits stay exact, but for --by-table. Prints the error of each quantiser against the float model "
                    "and, where the data has labels, the accuracy before and after. --out receives the ONNX file.",
     .examples = {{"tandem quantize float.onnx --format int8 --data digits --limit 100 --out int8.onnx --force"},
                  {"tandem quantize float.onnx --format int4 --per-channel --data digits --limit 100 --json"}},

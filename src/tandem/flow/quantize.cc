@@ -8,6 +8,7 @@
 #include "tandem/base/nearest.h"
 #include "tandem/base/table.h"
 #include "tandem/exec/exec.h"
+#include "tandem/ir/by_table.h"
 #include "tandem/ir/exact.h"
 #include "tandem/ir/op.h"
 #include "tandem/tasks/task.h"
@@ -148,7 +149,7 @@ QuantizeResult quantize(const ir::Graph& model, const QuantizeParams& p, const C
   how.per_channel = p.per_channel;
   if (p.per_channel && how.weights.elem.fraction_bits != 0) throw bad_input("fixed point has one scale for all channels").at("--per-channel").fix("leave --per-channel out, or take intN for the weights");
   if (p.data.empty()) throw bad_input("there is no data to find the ranges on").expected("--data D: an .npz, .npy, .csv, a folder of images or a data set of `tandem tasks`, for example digits");
-  const ir::QuantPlan plan = ir::plan_quantisation(model);
+  const ir::QuantPlan plan = ir::plan_quantisation(model, p.by_table);
   const Samples calibration = open_samples(p.data, model, data::Part::train, p.calibration, p.limits);
   const Samples test = open_samples(p.data, model, data::Part::test, p.limit, p.limits);
 
@@ -173,6 +174,12 @@ QuantizeResult quantize(const ir::Graph& model, const QuantizeParams& p, const C
       }
   });
   ir::Quantised q = ir::quantise(plan, ranges, how);
+  if (p.by_table) {
+    ir::ByTable t;
+    q.graph = ir::by_table(q.graph, &t);
+    say(fmt::format("by table: {} of Softmax and LayerNormalization", t.rewritten));
+    for (const std::string& n : t.left) say("left to the host: " + n);
+  }
 
   say("comparing with the float model: " + test.source);
   std::vector<ValueId> quantised(q.graph.outputs), floating(plan.graph.outputs);

@@ -24,6 +24,7 @@ struct QuantizeParams {
   std::string format = "int8";     // ir::post_training_format
   std::string weight_format, activation_format;  // instead of `format`, where not empty
   bool per_channel = false;
+  bool by_table = false;           // Softmax and LayerNormalization as integers with a table too (ir/by_table.h): nothing is left to the host
   std::string method = "minmax";   // the ranges that occur
   std::string data;                // open_samples
   std::int64_t calibration = 512;  // samples at most for the ranges (train split where there is one), 0: all

@@ -22,7 +22,7 @@ bool hands_on(const Node& n) {
 
 class Planner {
  public:
-  explicit Planner(QuantPlan& p) : p_(p), g_(p.graph), uses_(g_) {}
+  Planner(QuantPlan& p, bool by_table) : p_(p), g_(p.graph), uses_(g_), by_table_(by_table) {}
 
   void run() {
     for (ValueId v : g_.inputs)
@@ -49,7 +49,7 @@ class Planner {
           for (int k : met) unite(met[0], k);
       } else if (c == Closure::pool && n.op != "MaxPool") {
         source(n.in(0));
-      } else if (n.op == "Pow" && !g_.constant(n.in(0))) {
+      } else if ((n.op == "Pow" || (by_table_ && n.domain.empty() && (n.op == "Softmax" || n.op == "LayerNormalization"))) && !g_.constant(n.in(0))) {
         source(n.in(0));
       }
     }
@@ -137,6 +137,7 @@ class Planner {
   QuantPlan& p_;
   const Graph& g_;
   UseMap uses_;
+  bool by_table_;
   std::vector<int> parent_;
 };
 
@@ -348,7 +349,7 @@ Format post_training_format(std::string_view text, std::string_view option) {
   return f;
 }
 
-QuantPlan plan_quantisation(const Graph& g) {
+QuantPlan plan_quantisation(const Graph& g, bool by_table) {
   verify(g);
   QuantPlan p;
   p.graph = g;
@@ -364,7 +365,7 @@ QuantPlan plan_quantisation(const Graph& g) {
     if (is_float(x.type.dtype) && x.type.dtype != DType::f32)
       throw bad_input("input '{}' is {}", printable(x.name), to_string(x.type.dtype)).expected("a model in f32");
   }
-  Planner(p).run();
+  Planner(p, by_table).run();
   if (p.contractions.empty()) throw bad_input("there is nothing to quantise: no Conv, MatMul or Gemm has constant weights");
   for (int i : p.contractions) {
     const Node& n = p.graph.nodes[static_cast<std::size_t>(i)];

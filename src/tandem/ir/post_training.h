@@ -38,7 +38,8 @@ struct QuantPlan {
 };
 // Error(bad_input): quantisers are there already, there is no contraction with constant weights, a weight is not
 // finite, or is not f32.
-QuantPlan plan_quantisation(const Graph& g);
+// `by_table`: what enters a Softmax or LayerNormalization is quantised too, for ir::by_table.
+QuantPlan plan_quantisation(const Graph& g, bool by_table = false);
 
 struct ValueRange {
   double lo = 0, hi = 0;

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <unordered_map>
 
+#include "tandem/ir/by_table.h"
 #include "tandem/ir/op.h"
 #include "tandem/ir/tflite.h"
 #include "tandem/ir/tflite_float.h"
@@ -694,7 +695,7 @@ Graph tflite_graph(const TfliteModel& m, const TfliteOptions& options) { return 
 Graph read_tflite(const std::filesystem::path& path, const Limits& limits, TfliteAs as) {
   const TfliteModel m = read_tflite_model(path, limits);
   try {
-    if (as == TfliteAs::quantisers && !m.floating()) return tflite_quant_graph(m);
+    if (as == TfliteAs::quantisers && !m.floating()) return by_table(tflite_quant_graph(m), nullptr, false);  // its softmax is one by table
     if (m.floating()) return tflite_float_graph(m);
     TfliteOptions options;
     options.limits = limits;
