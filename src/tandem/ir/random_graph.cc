@@ -5,6 +5,7 @@
 
 #include "tandem/ir/exact.h"
 #include "tandem/ir/op.h"
+#include "tandem/ir/ops/by_table.h"
 #include "tandem/ir/ops/kit.h"
 
 namespace tandem::ir {
@@ -34,6 +35,8 @@ class Generator {
     if (r_.chance(0.3) && !o_.streaming) x = add(rank(x) == 4 && r_.chance(0.5) ? "Identity" : "Dropout", {x});
     if (r_.chance(0.15)) {
       x = add("ArgMax", {x}, {{"axis", r_.chance(0.5) || rank(x) < 3 ? std::int64_t{1} : std::int64_t{-1}}, {"keepdims", std::int64_t{r_.chance(0.5)}}});
+    } else if (o_.moves && r_.chance(0.25)) {
+      x = vector_operator(x);
     } else if (o_.float_tail && !o_.streaming && r_.chance(0.15)) {
       x = add("Softmax", {x}, {{"axis", std::int64_t{1}}});
     }
@@ -225,6 +228,26 @@ class Generator {
       }
       default: return add("Identity", {x});
     }
+  }
+  // The largest few, softmax or normalisation along an axis.
+  ValueId vector_operator(ValueId x) {
+    const std::int64_t axis = pick(1, static_cast<std::int64_t>(rank(x)) - 1), n = shape(x)[static_cast<std::size_t>(axis)];
+    const int what = static_cast<int>(pick(0, 2));
+    if (what == 0) {
+      add("TopK", {x, ints({pick(1, n)})}, {{"axis", r_.chance(0.5) ? axis : axis - static_cast<std::int64_t>(rank(x))}, {"largest", std::int64_t{r_.chance(0.7)}}});
+      g_.nodes.back().outputs.push_back(g_.add_value(g_.unique_name("places")));
+      infer_shapes(g_);
+      return g_.nodes.back().outputs[r_.chance(0.5) ? 1 : 0];
+    }
+    const float s = static_cast<float>(pick(1, 32)) / 64;
+    const bool is_signed = r_.chance(0.5);
+    x = add("Quant", {x, scalar(s), scalar(0), scalar(static_cast<float>(pick(2, std::max(2, o_.max_bits))))}, {{"signed", std::int64_t{is_signed}}, {"narrow", std::int64_t{0}}, {"rounding_mode", std::string("ROUND")}}, kQonnx);
+    const std::int64_t root = pick(8, 16);
+    const std::vector<std::int32_t> t = what == 1 ? tflite_exponentials(s, 1, pick(2, 256)) : root_table(static_cast<int>(pick(3, 9)), static_cast<int>(root));
+    const ValueId table = g_.add_constant(g_.unique_name("t"), Tensor::of<std::int32_t>({static_cast<std::int64_t>(t.size())}, t));
+    if (what == 1) x = add("TableSoftmax", {x, table}, {{"axis", axis}, {"x_scale", static_cast<double>(s)}, {"bits", pick(1, 16)}}, "tandem");
+    else x = add("TableNormalize", {x, table}, {{"axis", axis}, {"x_scale", static_cast<double>(s)}, {"root_bits", root}, {"bits", pick(0, root - 1)}, {"epsilon", 0.0078125}}, "tandem");
+    return r_.chance(0.5) ? quant(x, true) : x;
   }
   ValueId join(ValueId a, ValueId b) {
     switch (pick(0, 3)) {
