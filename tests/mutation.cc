@@ -319,21 +319,59 @@ std::string pace_miter_of(const rtl::Design& d, const plan::StageGraph& g, int s
   return t + ", output wire bad);\n" + body;
 }
 
+// Registers of a module with their widths; memories apart.
+std::map<std::string, I> registers_of(const std::string& text) {
+  std::map<std::string, I> r;
+  for (std::size_t p = 0, e; (e = text.find('\n', p)) != std::string::npos; p = e + 1) {
+    std::string l = text.substr(p, e - p);
+    if (!l.starts_with("  reg ") || l.find(" [0:") != std::string::npos) continue;
+    l = l.substr(6, l.find(';') - 6);
+    if (l.starts_with("signed ")) l = l.substr(7);
+    I width = 1;
+    if (l.starts_with("[")) {
+      std::from_chars(l.data() + 1, l.data() + l.size(), width);
+      ++width;
+      l = l.substr(l.find("] ") + 2);
+    }
+    for (std::size_t a = 0; a <= l.size();) {
+      const std::size_t comma = std::min(l.find(", ", a), l.size());
+      r[l.substr(a, comma - a)] = width;
+      a = comma + 2;
+    }
+  }
+  return r;
+}
+// The module with one more port, `inside`: these registers.
+std::string showing(std::string text, const std::vector<std::string>& names, I width) {
+  std::string all;
+  for (const std::string& n : names) all += (all.empty() ? "" : ", ") + n;
+  text.insert(text.find("\n);\n"), fmt::format(",\n  output wire [{}:0] inside", width - 1));
+  text.insert(text.rfind("endmodule"), fmt::format("  assign inside = {{{}}};\n", all));
+  return text;
+}
+
 // Both modules side by side with the same inputs: what they send must be the same, cycle by cycle. The inputs keep the rules.
-std::string miter_of(const rtl::Design& d, const plan::StageGraph& g, int stage, const std::string& gold, const std::string& gate) {
+// `inside`: bits of registers that must be the same too; `ready`: the receivers always are.
+std::string miter_of(const rtl::Design& d, const plan::StageGraph& g, int stage, const std::string& gold, const std::string& gate, I inside = 0, bool ready = false) {
   const plan::StageShape& s = d.stages[static_cast<std::size_t>(stage)];
   const auto [in, out] = ports_of(d.files[file_of(d, stage)]);
   std::string bad = "1'b0";
   std::string t = "module miter (input wire clk";
-  for (const auto& [n, r] : in)
-    if (n != "clk" && n != "rst_n") t += fmt::format(", input wire {} {}", r, n);
-  t += ", output wire bad);\n  reg [1:0] age = 2'd0;\n  always @(posedge clk) if (age != 2'd3) age <= age + 2'd1;\n  wire rst_n = age != 2'd0;\n";
+  std::string tied;
+  for (const auto& [n, r] : in) {
+    if (n == "clk" || n == "rst_n") continue;
+    const bool tie = ready && n.ends_with("_tready");
+    (tie ? tied : t) += tie ? fmt::format("  wire {} = 1'b1;\n", n) : fmt::format(", input wire {} {}", r, n);
+  }
+  t += ", output wire bad);\n" + tied + "  reg [1:0] age = 2'd0;\n  always @(posedge clk) if (age != 2'd3) age <= age + 2'd1;\n  wire rst_n = age != 2'd0;\n";
   for (const auto& [n, r] : out) t += fmt::format("  wire {} a_{}, b_{};\n", r, n, n);
+  if (inside) t += fmt::format("  wire [{}:0] a_inside, b_inside;\n", inside - 1), bad += " | (a_inside != b_inside)";
   for (const auto* side : {&gold, &gate}) {
     t += fmt::format("  {} {} (", *side, side == &gold ? "a" : "b");
     bool first = true;
     for (const auto& [n, r] : in) t += fmt::format("{}.{}({})", std::exchange(first, false) ? "" : ", ", n, n);
     for (const auto& [n, r] : out) t += fmt::format(", .{}({}_{})", n, side == &gold ? "a" : "b", n);
+    if (inside) t += fmt::format(", .inside({}_inside)", side == &gold ? "a" : "b");
     t += ");\n";
   }
   for (const auto& [n, r] : out) {
@@ -364,6 +402,25 @@ std::string miter_of(const rtl::Design& d, const plan::StageGraph& g, int stage,
                      p, count - 1, count, s.beats_in - 1);
   }
   return t + fmt::format("  assign bad = rst_n & (age[1] | age[0]) & ({});\nendmodule\n", bad);
+}
+
+// What stands still while its one output is stalled: then stalls change nothing, and a proof for a receiver that is always ready is one for all.
+std::string freeze_of(const rtl::Design& d, int stage, const std::string& module, I inside) {
+  const auto [in, out] = ports_of(d.files[file_of(d, stage)]);
+  std::string t = "module freeze (input wire clk", connect, takes;
+  for (const auto& [n, r] : in) {
+    if (n != "clk" && n != "rst_n") t += fmt::format(", input wire {} {}", r, n);
+    connect += fmt::format("{}.{}({})", connect.empty() ? "" : ", ", n, n);
+  }
+  t += ", output wire bad);\n  reg [1:0] age = 2'd0;\n  always @(posedge clk) if (age != 2'd3) age <= age + 2'd1;\n  wire rst_n = age != 2'd0;\n";
+  for (const auto& [n, r] : out) {
+    t += fmt::format("  wire {} {};\n", r, n);
+    connect += fmt::format(", .{}({})", n, n);
+    if (n.ends_with("_tready")) takes += " | " + n;
+  }
+  return t + fmt::format("  wire [{0}:0] inside;\n  reg [{0}:0] before;\n  {1} dut ({2}, .inside(inside));\n  reg stalled = 1'b0;\n  always @(posedge clk) begin before <= inside; stalled <= rst_n & m_tvalid & ~m_tready; end\n"
+                         "  assign bad = rst_n & age[1] & ((stalled & (before != inside)) | (m_tvalid & ~m_tready & (1'b0{3})));\nendmodule\n",
+                         inside - 1, module, connect, takes);
 }
 
 // Long enough for a few beats to come through, in the serial forms too.
@@ -495,6 +552,9 @@ MutationStats run_mutants(std::span<const rtl::Design> designs, std::span<const 
   const std::size_t step = static_cast<std::size_t>(std::max<I>(1, params.per_model));
   for (std::size_t i = 0; i < r.mutants.size(); i += step) judge_some(judge_some, i, std::min(r.mutants.size(), i + step));
 
+  const auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
+  const auto of_fate = [&](Fate f) { return std::count_if(r.mutants.begin(), r.mutants.end(), [&](const Mutant& m) { return m.fate == f; }); };
+  if (params.say) params.say(fmt::format("{:.0f} s: {} of {} caught, {} slower, {} to be proven", seconds(), of_fate(Fate::caught), r.mutants.size(), of_fate(Fate::slower), of_fate(Fate::survived)));
   if (params.prove && tool::try_find("yosys"))
     for (Mutant& m : r.mutants) {
       if (m.fate != Fate::survived) continue;
@@ -505,6 +565,44 @@ MutationStats run_mutants(std::span<const rtl::Design> designs, std::span<const 
       const std::string gold = d.modules[static_cast<std::size_t>(m.mutation.stage)], gate = x.modules[static_cast<std::size_t>(m.mutation.stage)];
       for (const rtl::File& f : x.files)
         if (f.name == gate + ".v") work.put(f.name, f.text);
+      // Where all registers, or all but one, stay the same, one cycle follows from the one before.
+      if (params.induction) {
+        const std::string a = work.get(gold + ".v"), b = work.get(gate + ".v");
+        const std::map<std::string, I> ra = registers_of(a), rb = registers_of(b);
+        std::vector<std::string> same, lesser, all_a, all_b;
+        I width = 0, less = 0, bits_a = 0, bits_b = 0;
+        for (const auto& [name, bits] : rb) all_b.push_back(name), bits_b += bits;
+        for (const auto& [name, bits] : ra) {
+          all_a.push_back(name), bits_a += bits;
+          const auto it = rb.find(name);
+          if (it == rb.end() || it->second != bits) continue;
+          same.push_back(name), width += bits;
+          if (m.mutation.line.find(name) == std::string::npos) lesser.push_back(name), less += bits;
+        }
+        const auto induction = [&](const std::vector<std::string>& names, I bits, bool ready, int most) {
+          work.put("gold.v", bits ? showing(a, names, bits) : a);
+          work.put("gate.v", bits ? showing(b, names, bits) : b);
+          work.put("miter.v", miter_of(d, graphs[m.mutation.design], m.mutation.stage, gold, gate, bits, ready));
+          return tool::prove_never(work, {"gold.v", "gate.v", "miter.v"}, "miter", "bad", most, params.proof_seconds / 4, true, cancel).verdict == tool::Verdict::proven;
+        };
+        const auto freezes = [&](const std::string& module, const std::string& text, const std::vector<std::string>& names, I bits) {
+          work.put("still.v", showing(text, names, bits));
+          work.put("freeze.v", freeze_of(d, m.mutation.stage, module, bits));
+          return tool::prove_never(work, {"still.v", "freeze.v"}, "freeze", "bad", 6, params.proof_seconds / 4, true, cancel).verdict == tool::Verdict::proven;
+        };
+        bool proven = (width && induction(same, width, false, 4)) || (less && induction(lesser, less, false, 4));
+        if (proven) {
+          m.how = "equal for ever: their registers are, by induction";
+        } else if (ports_of(d.files[file_of(d, m.mutation.stage)]).has("m_tready") && bits_a && bits_b && freezes(gold, a, all_a, bits_a) && freezes(gate, b, all_b, bits_b)) {
+          proven = (width && induction(same, width, true, 14)) || induction({}, 0, true, 14);
+          m.how = "equal for ever: by induction for a receiver that is always ready; both stand still while it is not";
+        }
+        if (proven) m.fate = Fate::equivalent;
+        if (proven) {
+          if (params.say) params.say(fmt::format("{:.0f} s: {}: {} -> {}: {}", seconds(), gold, m.mutation.line, m.mutation.changed, m.how));
+          continue;
+        }
+      }
       work.put("miter.v", miter_of(d, graphs[m.mutation.design], m.mutation.stage, gold, gate));
       const tool::NeverResult p = tool::prove_never(work, {gold + ".v", gate + ".v", "miter.v"}, "miter", "bad", steps_for(d.stages[static_cast<std::size_t>(m.mutation.stage)], params.steps), params.proof_seconds, params.induction, cancel);
       switch (p.verdict) {
@@ -523,6 +621,7 @@ MutationStats run_mutants(std::span<const rtl::Design> designs, std::span<const 
         }
         case tool::Verdict::unknown: m.how = "no proof within the time"; break;
       }
+      if (params.say) params.say(fmt::format("{:.0f} s: {}: {} -> {}: {}", seconds(), d.modules[static_cast<std::size_t>(m.mutation.stage)], m.mutation.line, m.mutation.changed, m.how));
     }
   for (const Mutant& m : r.mutants)
     if (m.fate == Fate::invalid) r.refused.push_back(fmt::format("{}: {} -> {}: {}", m.stage, m.mutation.line, m.mutation.changed, m.how));
@@ -536,7 +635,7 @@ MutationStats run_mutants(std::span<const rtl::Design> designs, std::span<const 
     ++r.by_stage[m.stage];
     ++r.by_class[std::string(name_of(m.mutation.kind))];
   }
-  r.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  r.seconds = seconds();
   return r;
 }
 

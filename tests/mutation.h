@@ -2,6 +2,7 @@
 // proven equivalent or a hole in the bench.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -37,6 +38,7 @@ struct MutationParams {
   int steps = 16;                  // cycles of the equivalence proofs, at least
   double proof_seconds = 90;       // of each
   bool prove = true, induction = true;
+  std::function<void(const std::string&)> say;  // what is done, and each proof
 };
 enum class Fate { caught, equivalent, bounded, slower, survived, invalid };
 struct Mutant {

@@ -15,6 +15,7 @@
 #include "tandem/ir/random_graph.h"
 #include "tandem/map/queues.h"
 #include "tandem/plan/stage_graph.h"
+#include "tandem/proof/extremes.h"
 #include "tandem/proof/shrink.h"
 #include "tandem/proof/verify.h"
 #include "tandem/rtl/generate.h"
@@ -344,6 +345,8 @@ class Selftest {
     Queued q{f, seed, rtl::generate(g, folding, prefix), {}};
     if (p_.tamper_rtl) p_.tamper_rtl(g, q.design);
     for (std::uint64_t k = f.inputs.size(); more && k < kFrames; ++k) q.failing.inputs.push_back(k < 6 ? corner_inputs(f.graph, static_cast<int>(k) - 2) : random_inputs(f.graph, seed * 16 + k));
+    if (more && f.graph.inputs.size() == 1)
+      for (Tensor& t : extreme_frames(p, g, seed, 200, kExtremes)) q.failing.inputs.push_back({std::move(t)});
     exec::Executor e(p);
     for (std::size_t k = 0; k < q.failing.inputs.size(); ++k) {
       e.run(q.failing.inputs[k]);
@@ -432,6 +435,7 @@ class Selftest {
     save("rtl", said, small, q.seed);
   }
   static constexpr std::uint64_t kFrames = 8;
+  static constexpr std::size_t kExtremes = 6;
   static constexpr std::size_t kDesignsPerModel = 20;
 
   const SelftestParams& p_;
