@@ -40,7 +40,7 @@ Memory kept(const StageShape& s) { return s.writable ? kRam : kRom; }
 // What a memory costs that can be written: itself where it becomes logic, and what collects its words (rough).
 Cost written(Cost r, const StageShape& s, C c, I depth, I width, I copies = 1) {
   if (!s.writable) return r;
-  const double bits = memory_bits(c, depth, width, kRam) * static_cast<double>(copies), unit = c.family == Family::cells ? 11 : 0.6, held = static_cast<double>(std::max<I>(0, width - 32));
+  const double bits = brams(c.family, depth, width, kRam) ? 0 : static_cast<double>(depth * width * copies), unit = c.family == Family::cells ? 11 : 0.6, held = static_cast<double>(std::max<I>(0, width - 32));
   r.lut4 += c.family == Family::xcup ? static_cast<double>(copies) * memory_luts(c, depth, width) : bits * unit;
   r.lut4 += (20 + held / 4) * (c.family == Family::cells ? 10 : 1);
   r.ff += (c.family == Family::xcup ? 0 : bits) + held;
