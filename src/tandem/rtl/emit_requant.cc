@@ -66,7 +66,7 @@ void Emitter::steps() {
   if (gb) line("wire {} cfg_part = cfg_index[{}:{}];", range(gb), b + gb - 1, b);
   if (lb) line("wire {} cfg_lane = cfg_index[{}:{}];", range(lb), b + gb + lb - 1, b + gb);
   m_.window = {.what = "thresholds", .entries = I(1) << (b + gb + lb), .width = entries().width,
-               .order = fmt::format("entry {}code holds the least value of that code or above, signed, {} bits{}; codes from 1, those that do not occur hold a value that is never reached", 
+               .order = fmt::format("entry {}code holds the least value of that code or above, signed, {} bits{}; codes from 1, those that do not occur hold a value that is never reached",
                                     s_.tables == 1 ? lb ? fmt::format("lane * {} + ", I(1) << (b + gb)) : "" : fmt::format("(channel % {}) * {} + channel / {} * {} + ", s_.lanes_in, I(1) << (b + gb), s_.lanes_in, I(1) << b), s_.entry_bits,
                                     any_flip() ? "; the bit above it is 1 where codes count downwards" : "")};
 }
