@@ -66,8 +66,8 @@ Remedies: export again with simpler operators (many exporters decompose activati
 the tool that made it, or add the operator: one literal in src/tandem/ir/ops.
 )", {"is not known"}},
       {"models", "Which model files are read",
-       R"(ONNX and QONNX (opsets 1 to 24), TFLite, Keras (.keras, .h5, or JSON with .h5) and llama2.c checkpoints, told apart by their
-content. Refused by name: sparse tensors, sequences, maps, strings. Weights in other files are read only from
+       R"(ONNX and QONNX (opsets 1 to 24), TFLite, Keras (.keras, .h5, or JSON with .h5) and llama2.c checkpoints, told
+apart by their content. Refused by name: sparse tensors, sequences, maps, strings. Weights in other files are read only from
 regular files below the folder of the model, reached without symbolic links: a model file that someone sent
 must not read other files. `--weights random` stands in for weights that did not come with a model.
 

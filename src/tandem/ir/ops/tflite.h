@@ -83,6 +83,14 @@ inline std::int32_t scaled_sum(std::int32_t a, std::int32_t b, const SumScales& 
 // The factor of a mean over n elements.
 Multiplier mean_multiplier(float x_scale, float y_scale, std::int64_t n);
 
+// Hard swish of d = x - x_zero in 16 bits: factors of 15 bits and their powers of two, of the value and of its ramp.
+struct Swish {
+  std::int32_t out, gate;
+  int out_shift, gate_shift;
+};
+Swish swish_scales(float x_scale, float y_scale);
+std::int32_t hard_swish(std::int32_t d, const Swish& s);  // without y_zero; |d| <= 255, shifts from -15 on, out_shift <= 0, gate_shift <= 16
+
 // Padding of a window axis: SAME keeps ceil(n / stride) positions, VALID only whole windows.
 struct Axis {
   std::int64_t out = 0, before = 0;

@@ -120,6 +120,29 @@ TEST(TfliteArithmetic, SumsAndDifferences) {
   }
 }
 
+TEST(TfliteArithmetic, HardSwish) {
+  Rng r(8, "swish");
+  for (std::int64_t i = tuples(); i > 0; --i) {
+    const float x = static_cast<float>(std::ldexp(1 + r.uniform(), static_cast<int>(r.range(-10, 1)))), y = static_cast<float>(x * std::ldexp(1 + r.uniform(), static_cast<int>(r.range(-6, 6))));
+    const Swish s = swish_scales(x, y);
+    const auto d = static_cast<std::int32_t>(r.range(-255, 255));
+    const auto part = [](double factor, int& shift) {  // its upper 15 bits
+      const Multiplier f = multiplier(factor);
+      shift = f.shift;
+      return saturated(nearest_ties_up(f.m, power(16)), 0, 32767);
+    };
+    int out_shift = 0, gate_shift = 0;
+    const Wide out = part(static_cast<double>(x / 128 / y), out_shift), gate = part(static_cast<double>(x / 128 / (3.0f / 32768)), gate_shift), fine = static_cast<Wide>(d) * 128;
+    Wide ramp = nearest_ties_up((gate_shift > 0 ? saturated(fine * power(gate_shift - 1), -32768, 32767) : fine) * gate, power(15));
+    ramp = floor_of((gate_shift > 0 ? saturated(ramp * 2, -32768, 32767) : nearest_ties_away(ramp, power(-gate_shift))) + 32768, 2);
+    const Wide product = ramp * nearest_ties_up(fine * out, power(15)), whole = product < 0 ? -floor_of(-product, power(15)) : floor_of(product, power(15));
+    const auto want = static_cast<std::int64_t>(nearest_ties_away(whole, power(-out_shift)));
+    ASSERT_EQ(hard_swish(d, s), want) << d << " " << x << " " << y;
+    const double real = static_cast<double>(x) * d * std::clamp(static_cast<double>(x) * d + 3, 0.0, 6.0) / 6 / static_cast<double>(y);
+    ASSERT_NEAR(static_cast<double>(want), real, 1.0 + 2e-3 * std::abs(real)) << d << " " << x << " " << y;
+  }
+}
+
 TEST(TfliteArithmetic, Means) {
   Rng r(6, "means");
   for (std::int64_t i = tuples(); i > 0; --i) {

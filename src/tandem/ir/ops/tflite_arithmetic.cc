@@ -127,4 +127,20 @@ Axis window_axis(bool same, std::int64_t n, std::int64_t kernel, std::int64_t st
   return a;
 }
 
+Swish swish_scales(float x_scale, float y_scale) {
+  const auto upper = [](std::int32_t m) { return m < 0x7FFF0000 ? (m + (1 << 15)) >> 16 : 0x7FFF; };  // its upper 15 bits, rounded
+  const float fine = (1.0f / 128.0f) * x_scale;
+  const Multiplier y = multiplier(static_cast<double>(fine / y_scale)), gate = multiplier(static_cast<double>(fine / (3.0f / 32768.0f)));
+  return {upper(y.m), upper(gate.m), y.shift, gate.shift};
+}
+std::int32_t hard_swish(std::int32_t d, const Swish& s) {
+  const auto held = [](std::int64_t v) { return static_cast<std::int32_t>(std::clamp<std::int64_t>(v, -32768, 32767)); };
+  const auto product = [](std::int32_t a, std::int32_t b) { return (a * b + (1 << 14)) >> 15; };
+  const std::int32_t fine = d * 128;
+  std::int32_t gate = product(s.gate_shift > 0 ? held(static_cast<std::int64_t>(fine) * (std::int64_t{1} << (s.gate_shift - 1))) : fine, s.gate);
+  gate = s.gate_shift > 0 ? held(std::int64_t{gate} * 2) : rounding_shift(gate, -s.gate_shift);
+  gate = (gate + 32768) >> 1;                                    // from [-1, 1] to [0, 1]
+  return rounding_shift(gate * product(fine, s.out) / 32768, -s.out_shift);  // towards zero, then to the nearest
+}
+
 }  // namespace tandem::ir::tflite

@@ -7,19 +7,7 @@ namespace {
 using namespace tflite;
 
 // ---- hard swish -----------------------------------------------------------------------------------
-// The upper 15 bits of a multiplier, rounded.
-std::int32_t upper(std::int32_t m) { return m < 0x7FFF0000 ? (m + (1 << 15)) >> 16 : 0x7FFF; }
-std::int32_t held16(std::int32_t v) { return std::clamp(v, -32768, 32767); }
-std::int32_t high_product16(std::int32_t a, std::int32_t b) { return (a * b + (1 << 14)) >> 15; }
-struct Swish {
-  std::int32_t out, gate;  // factors of 15 bits ...
-  int out_shift, gate_shift;  // ... and their powers of two
-};
-Swish swish_of(const Node& n) {
-  const float fine = (1.0f / 128.0f) * quantised(n, "x").scale;
-  const Multiplier y = multiplier(static_cast<double>(fine / quantised(n, "y").scale)), gate = multiplier(static_cast<double>(fine / (3.0f / 32768.0f)));
-  return {upper(y.m), upper(gate.m), y.shift, gate.shift};
-}
+Swish swish_of(const Node& n) { return swish_scales(quantised(n, "x").scale, quantised(n, "y").scale); }
 void infer_hard_swish(InferContext& c) {
   need_type(c, 0, {DType::i8});
   infer_map(c);
@@ -31,15 +19,7 @@ void hard_swish_eval(Args& e) {
   const Quantised x = quantised(e.node, "x"), y = quantised(e.node, "y");
   const Swish s = swish_of(e.node);
   const Range range = range_of(DType::i8);
-  map(e, [&](std::int32_t v) {
-    const std::int32_t fine = (v - x.zero) * 128;
-    std::int32_t gate = s.gate_shift > 0 ? held16(static_cast<std::int32_t>(std::clamp<std::int64_t>(static_cast<std::int64_t>(fine) << (s.gate_shift - 1), -32768, 32767))) : fine;
-    gate = high_product16(gate, s.gate);
-    gate = s.gate_shift > 0 ? held16(gate * 2) : rounding_shift(gate, -s.gate_shift);
-    gate = (gate + 32768) >> 1;                                              // from [-1, 1] to [0, 1]
-    const std::int32_t product = gate * high_product16(fine, s.out) / 32768;  // towards zero
-    return clamped(static_cast<std::int64_t>(rounding_shift(product, -s.out_shift)) + y.zero, range);
-  });
+  map(e, [&](std::int32_t v) { return clamped(static_cast<std::int64_t>(hard_swish(v - x.zero, s)) + y.zero, range); });
 }
 void sample_hard_swish(const OpDef& op, Sample& s) {
   s.node(op, {some_input(s, s.shape(), DType::i8)},
