@@ -67,9 +67,10 @@ the tool that made it, or add the operator: one literal in src/tandem/ir/ops.
 )", {"is not known"}},
       {"models", "Which model files are read",
        R"(ONNX and QONNX (opsets 1 to 24), TFLite, Keras (.keras, .h5, or JSON with .h5) and llama2.c checkpoints, told
-apart by their content. Refused by name: sparse tensors, sequences, maps, strings. Weights in other files are read only from
-regular files below the folder of the model, reached without symbolic links: a model file that someone sent
-must not read other files. `--weights random` stands in for weights that did not come with a model.
+apart by their content. Refused by name: sparse tensors, sequences, maps, strings. Weights in other files are
+read only from regular files below the folder of the model, reached without symbolic links: a model file that
+someone sent must not read other files. `--weights random` stands in for weights that did not come with a
+model.
 
 A truncated or inconsistent file is answered with the node or tensor at which it breaks. A PyTorch
 checkpoint (.pt) is a program and is never read: export it with torch.onnx.export.

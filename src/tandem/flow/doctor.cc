@@ -5,6 +5,7 @@
 #include <set>
 
 #include "tandem/base/json.h"
+#include "tandem/base/parallel.h"
 #include "tandem/base/table.h"
 #include "tandem/flow/build.h"
 #include "tandem/ir/arrays.h"
@@ -79,7 +80,32 @@ struct Hardware {
   bool known = false;
 };
 
-Hardware hardware_of(const Graph& model, const Graph& bound, const DoctorParams& p, DoctorReport& r) {
+// What takes time: the program that hardware would compute, and its stages.
+struct Planned {
+  std::optional<Error> no_graph;
+  std::optional<ExactProgram> program;
+  plan::StageGraph stages;
+  std::vector<Refusal> lowering, planning;
+};
+bool of_tflite(const Graph& g) {
+  return std::any_of(g.nodes.begin(), g.nodes.end(), [](const Node& n) { return n.domain == "tflite"; });
+}
+Planned planned(const Graph& model, const Graph& bound, const DoctorParams& p) {
+  Planned r;
+  if (of_tflite(bound)) return r;
+  Graph g = bound;
+  try {
+    g = hardware_graph(model, p.input_format);
+  } catch (const Error& e) {
+    if (e.code() == Exit::bug || (!p.input_format.empty() && e.code() == Exit::bad_input)) throw;
+    r.no_graph = e;
+  }
+  r.program = lower_what_can_be(g, 64, r.lowering);
+  if (r.program) r.planning = plan::refusals(*r.program, &r.stages);
+  return r;
+}
+
+Hardware hardware_of(const Planned& done, const Graph& bound, const DoctorParams& p, DoctorReport& r) {
   Hardware h;
   const auto refuse = [&](std::string node, std::string reason, std::string fix) {
     for (const EngineRefusal& e : r.refused)
@@ -88,25 +114,17 @@ Hardware hardware_of(const Graph& model, const Graph& bound, const DoctorParams&
     fix = remedy("hardware", node, std::move(fix));
     r.refused.push_back({"hardware", std::move(node), std::move(reason), fix});
   };
-  if (std::any_of(bound.nodes.begin(), bound.nodes.end(), [](const Node& n) { return n.domain == "tflite"; })) {
+  if (of_tflite(bound)) {
     refuse("", "TensorFlow Lite's integer kernels, which round twice, have no stages",
            "`tandem build` reads such a model with Quant nodes of the same weights and scales, rounded once; `tandem doctor --as-quantisers` judges that reading");
     return h;
   }
-  Graph g = bound;
-  try {
-    g = hardware_graph(model, p.input_format);
-  } catch (const Error& e) {
-    if (e.code() == Exit::bug) throw;
-    if (!p.input_format.empty() && e.code() == Exit::bad_input) throw;
-    refuse("", e.message(), e.fix());
-  }
-  std::vector<Refusal> lowering;
-  const std::optional<ExactProgram> program = lower_what_can_be(g, 64, lowering);
+  if (done.no_graph) refuse("", done.no_graph->message(), done.no_graph->fix());
+  const std::optional<ExactProgram>& program = done.program;
   std::set<std::string> refused;
   for (const EngineRefusal& e : r.refused)
     if (e.engine == "exec") h.cell[e.node] = "no";
-  for (const Refusal& x : lowering) {
+  for (const Refusal& x : done.lowering) {
     refuse(x.node, x.reason, x.fix);
     refused.insert(x.node);
   }
@@ -126,8 +144,8 @@ Hardware hardware_of(const Graph& model, const Graph& bound, const DoctorParams&
       refuse(d, "a contraction of floats: " + c.reason, c.fix);
     }
   }
-  plan::StageGraph stages;
-  for (const Refusal& x : plan::refusals(*program, &stages)) {
+  const plan::StageGraph& stages = done.stages;
+  for (const Refusal& x : done.planning) {
     std::string reason = x.reason, fix = x.fix;
     for (const Node& n : lowered.nodes)  // a quantiser behind floats: say whose
       if (lowered.describe(n) == x.node && op_of(lowered, n).closure == Closure::quantiser && reason.find("quantises a float") != std::string::npos) {
@@ -185,9 +203,13 @@ DoctorReport examine(const Graph& model, const DoctorParams& p) {
   const Graph bound = bind_free(model, &r.notes);
   for (std::string& s : r.notes) s = "bound: " + s;
   std::vector<Refusal> exact;
-  lower_what_can_be(bound, 128, exact);
+  Planned hardware;
+  parallel_for(2, 1, [&](std::int64_t i) {
+    if (i == 0) hardware = planned(model, bound, p);
+    else lower_what_can_be(bound, 128, exact);
+  });
   for (const Refusal& x : exact) r.refused.push_back({"exec", x.node, x.reason, remedy("exec", x.node, x.fix)});
-  const Hardware h = hardware_of(model, bound, p, r);
+  const Hardware h = hardware_of(hardware, bound, p, r);
   const std::vector<Kind> kind = classify(bound);
   for (const Node& n : bound.nodes) {
     NodeVerdict v;
