@@ -26,6 +26,8 @@ double counter(I n) { return bits_for(n); }
 using C = const Calibration&;
 using Row = Calibration::Row;
 double blocks(C c, I depth, I width, Memory kind) { return static_cast<double>(brams(c.family, depth, width, kind)); }
+// Of a memory that becomes logic.
+double memory_bits(C c, I depth, I width, Memory kind) { return brams(c.family, depth, width, kind) ? 0 : static_cast<double>(depth * width); }
 const Row& k(C c, StageKind s) { return c.lut4[static_cast<std::size_t>(s)]; }
 // Of a writable memory that becomes logic: LUTs of xcup (RAM32M holds 6 bits and RAM64M 3 bits in 4 LUTs, RAM128X1D and RAM256X1D one bit in
 // 4 and 8), else bits.
@@ -191,75 +193,70 @@ Cost fifo_cost(const StageShape& s, C c) {
   return priced(s, c, {1, real(width), real(bits_for(s.depth)), 0, memory_luts(c, s.depth, width)}, blocks(c, s.depth, width, kRam));
 }
 
-// As multiply_cost with multiples of the input, once for all rows (-x and 3x), selected by pairs of weight bits and summed.
-Cost logic_cost(const StageShape& s, C c, I depth, I folds, I lanes, I accumulators, I simd) {
-  const double x = s.bits_in, w = s.weight_bits, acc = s.bits_out, terms = (s.weight_bits + 1) / 2;
-  const I multipliers = accumulators * simd, width = multipliers * s.weight_bits;
-  const bool in_logic = !s.writable && (s.logic || brams(c.family, depth, width, kRom) == 0);
-  const double live = s.constants.measured ? s.constants.live : real(multipliers), share = live / real(multipliers);
-  double adders = 0, sums = 0;
-  int bits = static_cast<int>(std::min(x + w, acc));
-  for (I n = simd; n > 1; n = (n + 1) / 2) {
-    bits = std::min(bits + 1, s.bits_out);
-    adders += real(n / 2 * bits);
-    sums += real((n + 1) / 2 * bits);
-  }
-  const Logic t = logic_of(s, c, 1, depth, width, in_logic);
-  return written(priced(s, c, {1, counter(depth) + counter(folds), live * terms * (x + 2), real(lanes) * (s.weight_bits > 3 ? 2 : 1) * (x + 1), live * (terms - 1) * (x + 3), folds > 1 ? real(accumulators) * acc : 0,
-                       share * adders * real(accumulators), t.leaves, t.muxes, t.columns, real(accumulators) * acc, share * sums * real(accumulators)},
-                s.logic ? 0.0 : blocks(c, depth, width, kept(s))), s, c, depth, width);
+// LUTs of weights that become logic: what each bit of the word is as a function of the address, equal ones once.
+double rom_luts(const StageShape& s, C c, I depth, I width) {
+  if (depth < 3 || s.writable || (!s.logic && brams(c.family, depth, width, kRom) > 0)) return 0;
+  const double luts = std::max(1.0, static_cast<double>(depth) / (c.family == Family::ice40 ? 16 : 64));
+  return luts * (depth < 40 ? std::min(static_cast<double>(width), std::ldexp(1.0, static_cast<int>(depth))) : static_cast<double>(width));
 }
-Cost mvau_logic_cost(const StageShape& s, C c) { return logic_cost(s, c, (s.mw / s.simd) * (s.mh / s.pe), s.mw / s.simd, s.simd, s.pe, s.simd); }
-Cost depthwise_logic_cost(const StageShape& s, C c) { return logic_cost(s, c, groups(s) * taps(s), taps(s), s.lanes_in, s.lanes_in, 1); }
+// As above with multiples of the input, once for all rows (-x and 3x), selected by pairs of weight bits and summed.
+Cost logic_cost(const StageShape& s, C c, I depth, I lanes, I multipliers, I accumulators, I tree_adders) {
+  const Row& a = k(c, s.kind);
+  const double x = s.bits_in, w = s.weight_bits, acc = s.bits_out;
+  const I width = multipliers * s.weight_bits;
+  const double terms = (s.weight_bits + 1) / 2;
+  return written({a[0] * (static_cast<double>(multipliers) * terms * (x + 2) + static_cast<double>(lanes) * (s.weight_bits > 3 ? 2 : 1) * (x + 1)) + a[1] * counter(depth) +
+              a[2] * static_cast<double>(multipliers) * (terms - 1) * (x + 3) + a[3] * static_cast<double>(accumulators) * acc +
+              a[4] * static_cast<double>(tree_adders) * (x + w + 1) + a[5] * rom_luts(s, c, depth, width),
+          s.logic ? 0.0 : blocks(c, depth, width, kept(s)), 0, 0}, s, c, depth, width);
+}
+Cost mvau_logic_cost(const StageShape& s, C c) {
+  return logic_cost(s, c, (s.mw / s.simd) * (s.mh / s.pe), s.simd, s.pe * s.simd, s.pe, s.pe * (s.simd - 1));
+}
+Cost depthwise_logic_cost(const StageShape& s, C c) {
+  return logic_cost(s, c, groups(s) * taps(s), s.lanes_in, s.lanes_in, s.lanes_in, 0);
+}
 Cost packed_cost(const StageShape& s, C c) {
-  const I folds = s.mw / s.simd, depth = folds * (s.mh / s.pe), width = s.pe * s.simd * s.weight_bits, sharing = (s.pe + s.per_dsp - 1) / s.per_dsp;
+  const Row& a = k(c, s.kind);
+  const I depth = (s.mw / s.simd) * (s.mh / s.pe), width = s.pe * s.simd * s.weight_bits, sharing = (s.pe + s.per_dsp - 1) / s.per_dsp;
   // A row that is left over shares with none: its product may be too small for a DSP.
   const bool small_rest = s.pe % s.per_dsp == 1 && s.bits_in + s.weight_bits < c.dsp_bits;
-  const double x = s.bits_in, w = s.weight_bits, acc = s.bits_out, dsps = real((sharing - small_rest) * s.simd), all = real(sharing * s.simd);
-  const int field = packed_field(c.family, s.per_dsp, s.bits_in, s.weight_bits);
-  const double wide = field * (s.per_dsp - 1) + w + 1;
-  const bool in_logic = !s.writable && (s.logic || brams(c.family, depth, width, kRom) == 0);
-  // Sums of two stay packed while the fields have room.
-  double packed = 0, apart = 0;
-  int room = field - s.bits_in - s.weight_bits, bits = s.bits_in + s.weight_bits;
-  I terms = s.simd;
-  for (; terms > 1 && room > 0; terms = (terms + 1) / 2, --room, ++bits) packed += real(sharing * (terms / 2)) * (wide + x);
-  const double unpacked = real(s.pe * terms) * bits;
-  for (I n = terms; n > 1; n = (n + 1) / 2) apart += real(s.pe * (n / 2)) * std::min(++bits, s.bits_out);
-  const Logic t = logic_of(s, c, 1, depth, width, in_logic);
-  const double product = all * multiplier_luts(c.family, s.signed_in, s.bits_in, static_cast<int>(wide));
-  const Row row{1, counter(depth) + counter(folds), product, real((s.pe - sharing) * s.simd) * (w + 1), unpacked, packed, apart, t.leaves, t.muxes, all * wide, folds > 1 ? real(s.pe) * acc : 0,
-                real(s.simd) * x + real(s.pe) * acc + t.columns};
-  return written(priced(s, c, row, s.logic ? 0.0 : blocks(c, depth, width, kept(s)), dsps, k(c, s.kind)[2] * product * dsps / all), s, c, depth, width);
+  const double x = s.bits_in, w = s.weight_bits, dsps = static_cast<double>((sharing - small_rest) * s.simd);
+  const double wide = packed_field(c.family, s.per_dsp, s.bits_in, s.weight_bits) * (s.per_dsp - 1) + w + 1;
+  const double multiplier = a[2] * dsps * (x + 1) * wide;
+  return written({a[0] * static_cast<double>((s.pe - sharing) * s.simd) * (w + 1) + a[1] * counter(depth) + multiplier + a[3] * static_cast<double>(s.pe * s.bits_out) +
+              a[4] * static_cast<double>(s.pe * (s.simd - 1)) * (x + w + 1) + a[5] * rom_luts(s, c, depth, width),
+          s.logic ? 0.0 : blocks(c, depth, width, kept(s)), dsps, multiplier}, s, c, depth, width);
 }
 Cost constant_cost(const StageShape& s, C c) {
-  return priced(s, c, {1, real(s.sum_depth), real(s.adder_bits), real(s.held_bits), real(s.double_bits), s.last_in ? real(s.sum_depth) : 0});
+  const Row& a = k(c, s.kind);
+  return {a[0] + a[1] * s.sum_depth + a[2] * static_cast<double>(s.adder_bits) + a[3] * static_cast<double>(s.held_bits) + a[4] * static_cast<double>(s.double_bits), 0, 0, 0};
 }
-
-// Counters and comparators of a mask or of nested loops, measured; else one counter.
-double steps_of(const StageShape& s, I beats) { return s.constants.measured ? s.constants.ones : counter(beats); }
+// The new kinds are of a few counters and a payload: a rough fit of their own.
+double wide(const StageShape& s) { return static_cast<double>(s.lanes_in * s.bits_in); }
 Cost reorder_cost(const StageShape& s, C c) {
-  const I depth = 2 * s.beats_in, width = s.lanes_in * s.bits_in, address = bits_for(depth);
-  const bool table_in_logic = s.table && brams(c.family, s.beats_out, address, kRom) == 0;
-  const Logic t = table_in_logic ? logic_of(s, c, 1, s.beats_out, address, true) : Logic{};
-  return priced(s, c, {1, counter(depth) + counter(s.beats_in) + steps_of(s, s.beats_out), real(address), s.constants.live * real(address), t.leaves, t.muxes, memory_luts(c, depth, width), real(width), t.columns},
-                blocks(c, depth, width, kRam) + (s.table ? blocks(c, s.beats_out, address, kRom) : 0));
+  const Row& a = k(c, s.kind);
+  const I depth = 2 * s.beats_in, width = s.lanes_in * s.bits_in;
+  const double addresses = s.table ? static_cast<double>(s.beats_out * bits_for(s.beats_in)) : 0;
+  return {a[0] + a[1] * (counter(s.beats_in) + counter(s.beats_out)) + a[2] * counter(depth) + a[3] * addresses + a[4] * memory_bits(c, depth, width, kRam),
+          blocks(c, depth, width, kRam), 0, 0};
 }
 Cost select_cost(const StageShape& s, C c) {
-  return priced(s, c, {1, steps_of(s, largest(s.beats_in, s.beats_out)), real(s.lanes_out * s.bits_out), s.constants.live, s.constants.negative});
+  const Row& a = k(c, s.kind);
+  return {a[0] + a[1] * counter(largest(s.beats_in, s.beats_out)) + a[2] * static_cast<double>(s.lanes_out * s.bits_out), 0, 0, 0};
 }
-Cost concat_cost(const StageShape& s, C c) { return priced(s, c, {1, counter(s.mw + s.mh), real(s.lanes_out * s.bits_out)}); }
 Cost product_cost(const StageShape& s, C c) {
-  const int other = std::max(2, s.bits_out - s.bits_in);  // the product has the bits of both operands
-  const double lanes = real(s.lanes_in), product = lanes * multiplier_luts(c.family, s.signed_in, s.bits_in, other);
+  const Row& a = k(c, s.kind);
+  const double lanes = static_cast<double>(s.lanes_in), out = s.bits_out;  // the product has the bits of both operands
+  const double multipliers = a[1] * lanes * s.bits_in * largest(1, s.bits_out - s.bits_in);
   const bool dsp = s.bits_out >= c.dsp_bits;
-  return priced(s, c, {1, product, lanes * s.bits_out, lanes * (s.bits_in + other)}, 0, dsp ? lanes : 0.0, dsp ? k(c, s.kind)[1] * product : 0.0);
+  return {a[0] + multipliers + a[2] * lanes * out, 0, dsp ? lanes : 0.0, dsp ? multipliers : 0.0};
 }
 Cost total_cost(const StageShape& s, C c) {
+  const Row& a = k(c, s.kind);
   const I depth = groups(s), width = s.lanes_in * s.bits_out;
-  const bool sum = s.bits_out > s.bits_in;
-  return priced(s, c, {1, counter(depth) + counter(s.mw), sum ? 0 : real(width), sum ? real(width) : 0, depth > 1 ? memory_luts(c, depth, width) : 0, real(s.lanes_in * s.bits_in), real(s.lanes_in), depth > 1 ? real(width) : 0},
-                depth > 1 ? blocks(c, depth, width, kRam) : 0);
+  return {a[0] + a[1] * (counter(depth) + counter(s.mw)) + a[2] * wide(s) + a[3] * static_cast<double>(width) + a[4] * memory_bits(c, depth, width, kRam),
+          depth > 1 ? blocks(c, depth, width, kRam) : 0, 0, 0};
 }
 
 Cost topk_cost(const StageShape& s, C c) {
@@ -338,7 +335,7 @@ const StageDef kStages[] = {
     {StageKind::select, "select", "leaves beats out", "S: a frame -> M: some of its beats", "lanes divide what stays together", beats_in, one, none, select_cost},
     {StageKind::insert, "insert", "puts constant beats between those of a frame", "S: a frame -> M: a longer frame", "lanes divide what stays together",
      beats_out, one, none, select_cost},
-    {StageKind::concat, "concat", "takes runs of beats from two streams in turn", "S0, S1 -> M: their runs", "lanes divide both runs", beats_out, one, none, concat_cost},
+    {StageKind::concat, "concat", "takes runs of beats from two streams in turn", "S0, S1 -> M: their runs", "lanes divide both runs", beats_out, one, none, select_cost},
     {StageKind::product, "product", "multiplies two streams element by element", "S0, S1: integers -> M: integers", "lanes common to both", beats_in, one,
      [](const StageShape&) { return I(3); }, product_cost},
     {StageKind::total, "total", "maximum, minimum or sum over each channel of a whole frame", "S: a frame, channels fastest -> M: one value a channel",
