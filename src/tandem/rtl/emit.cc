@@ -53,7 +53,10 @@ std::string lane(std::string_view name, I i, int bits, I lanes) {
 std::string extend(const std::string& wire, int from, bool is_signed, int to) {
   if (from >= to) return wire;
   if (!is_signed) return fmt::format("{{{}'d0, {}}}", to - from, wire);
-  return fmt::format("{{{{{}{{{}[{}]}}}}, {}}}", to - from, wire, from - 1, wire);
+  // Of a part of a wire, a lane, the sign is a bit of the wire: Verilog selects once only.
+  const std::size_t part = wire.find('[');
+  const std::string sign = part == std::string::npos ? fmt::format("{}[{}]", wire, from - 1) : fmt::format("{}]", wire.substr(0, std::min(wire.find(':', part), wire.size() - 1)));
+  return fmt::format("{{{{{}{{{}}}}}, {}}}", to - from, sign, wire);
 }
 
 Emitter::Emitter(const StageGraph& g, const StageShape& s, std::string name, plan::Family family)
