@@ -174,7 +174,7 @@ void QueueDepths(benchmark::State& state) {
   for (auto _ : state) {
     plan::Folding sized = f;
     stats = {};
-    map::size_queues(g, sized, &stats);
+    map::size_queues(g, sized, &stats, map::Room::least);
     benchmark::DoNotOptimize(sized.of.data());
   }
   state.counters["queues"] = static_cast<double>(stats.queues);
@@ -188,7 +188,7 @@ BENCHMARK(QueueDepths)->Unit(benchmark::kMillisecond);
 void StepControl(benchmark::State& state) {
   const plan::StageGraph g = residual50();
   plan::Folding f = folded(g, 9216);
-  map::size_queues(g, f);
+  map::size_queues(g, f, nullptr, map::Room::least);
   std::vector<plan::StageShape> stages;
   expand(g, f, stages);
   double cycles = 0;

@@ -325,7 +325,44 @@ std::vector<std::int64_t> queue_bounds(std::span<const StageShape> stages) {
   return r;
 }
 
-void size_queues(const plan::StageGraph& g, plan::Folding& f, QueueStats* stats) {
+namespace {
+// The stages that a stage reads from, itself included.
+std::vector<bool> above(std::span<const StageShape> s, int stage) {
+  std::vector<bool> seen(s.size());
+  std::vector<int> todo{stage};
+  while (!todo.empty()) {
+    const int i = todo.back();
+    todo.pop_back();
+    if (i < 0 || seen[idx(i)]) continue;
+    seen[idx(i)] = true;
+    for (int j : s[idx(i)].in) todo.push_back(j);
+  }
+  return seen;
+}
+// Registers of a stage that gaps can fill; those of the others keep every beat.
+std::int64_t registers_of(const StageShape& s) {
+  using plan::StageKind;
+  for (StageKind k : {StageKind::fifo, StageKind::skid, StageKind::fork, StageKind::convert, StageKind::pad, StageKind::window, StageKind::replay})
+    if (s.kind == k) return 0;
+  return stage_def(s.kind).pipeline(s);
+}
+// Beats on top of the queue of each operand of a join.
+std::array<std::int64_t, 2> room_for_gaps(std::span<const StageShape> s, const StageShape& join) {
+  const std::array<std::vector<bool>, 2> up{above(s, join.in[0]), above(s, join.in[1])};
+  std::array<std::int64_t, 2> room{0, 0};
+  std::array<bool, 2> holds{false, false};
+  for (std::size_t k : {0u, 1u})
+    for (std::size_t i = 0; i < s.size(); ++i) {
+      if (!up[k][i] || up[1 - k][i]) continue;
+      holds[k] = holds[k] || stage_def(s[i].kind).needs(s[i]) != 1;
+      const std::int64_t beats = s[idx(join.in[k])].beats_in, own = std::max<std::int64_t>(1, s[i].beats_out);
+      room[k] += (registers_of(s[i]) * beats + own - 1) / own;
+    }
+  return {holds[1] ? room[0] : 0, holds[0] ? room[1] : 0};
+}
+}  // namespace
+
+void size_queues(const plan::StageGraph& g, plan::Folding& f, QueueStats* stats, Room room) {
   QueueStats none;
   QueueStats& st = stats ? *stats : none;
   plan::Folding sized = f;
@@ -337,7 +374,10 @@ void size_queues(const plan::StageGraph& g, plan::Folding& f, QueueStats* stats)
     return;
   }
   for (const StageShape& x : s)
-    if (is_join(x) && x.layer >= 0) sized.of[idx(x.layer)].queues = {s[idx(x.in[0])].depth, s[idx(x.in[1])].depth};
+    if (is_join(x) && x.layer >= 0) {
+      const std::array<std::int64_t, 2> more = room == Room::least ? std::array<std::int64_t, 2>{} : room_for_gaps(s, x);
+      sized.of[idx(x.layer)].queues = {s[idx(x.in[0])].depth + more[0], s[idx(x.in[1])].depth + more[1]};
+    }
   f = sized;
 }
 

@@ -28,9 +28,13 @@ struct QueueStats {
   std::int64_t queues = 0, simulations = 0, blocks = 0;  // blocks: different ones, each searched once
   bool whole = true;                                     // step 2 sufficed
 };
+// Room: the depths are the least ones only while beats follow each other without gaps: a pipeline whose registers share one enable, stopped
+// with gaps inside, holds fewer beats than it has registers, and a branch that counted on them could stand still for ever. So where the
+// other branch holds beats back (a window, a whole frame) a queue gets the registers of its own branch on top.
+enum class Room { least, for_gaps };
 // Sets Fold::queues of every join of `f`; those it has already are not looked at. Without joins nothing is done. Where
 // the design is too large to step (TimingOptions::steps) the queues stay at a frame.
-void size_queues(const plan::StageGraph& g, plan::Folding& f, QueueStats* stats = nullptr);
+void size_queues(const plan::StageGraph& g, plan::Folding& f, QueueStats* stats = nullptr, Room room = Room::for_gaps);
 
 // A fifo of this depth or more has no limit.
 inline constexpr std::int64_t kUnlimited = std::int64_t{1} << 40;

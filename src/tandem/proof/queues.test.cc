@@ -81,7 +81,7 @@ TEST(MapQueues, FullRateAndNotABeatMore) {
     const plan::StageGraph g = residual(seed);
     plan::Folding f = random_folding(g, seed);
     map::QueueStats stats;
-    map::size_queues(g, f, &stats);
+    map::size_queues(g, f, &stats, map::Room::least);
     repaired += !stats.whole;
     std::vector<plan::StageShape> s;
     expand(g, f, s);
@@ -138,7 +138,7 @@ TEST(MapQueues, AShortcutThatSkipsRowsHoldsThemAll) {
   plan::Folding f = plan::smallest_folding(g);
   for (std::size_t i = 0; i < g.layers.size(); ++i)  // as many cycles each; the shortcut takes fewer
     if (const plan::Layer& l = g.layers[i]; l.kind == plan::LayerKind::dense) f.of[i].simd = l.mw == 72 ? (l.mh == 8 ? 4 : 2) : l.mw == 144 ? 4 : 1;
-  map::size_queues(g, f);
+  map::size_queues(g, f, nullptr, map::Room::least);
   std::vector<plan::StageShape> s;
   expand(g, f, s);
   const Rate rate = rate_of(s);
@@ -160,7 +160,7 @@ TEST(RtlQueues, FullRateAndNotABeatMore) {
     ExactProgram p;
     const plan::StageGraph g = residual(seed, &p);
     plan::Folding f = random_folding(g, seed);
-    map::size_queues(g, f);
+    map::size_queues(g, f, nullptr, map::Room::least);
     std::vector<plan::StageShape> s;
     expand(g, f, s);
     for (std::size_t q : map::join_queues(s)) s[q].depth = map::kUnlimited;
