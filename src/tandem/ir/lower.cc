@@ -952,6 +952,22 @@ class Lowering {
     return compress(std::move(r));
   }
 
+  // Of a transpose, which needs no more than the groups.
+  static GQ exchanged(const GQ& q, const std::vector<std::int64_t>& perm) {
+    if (q.scalar()) return GQ(q.v[0]);
+    Shape from(perm.size() - q.shape.size(), 1);
+    from.insert(from.end(), q.shape.begin(), q.shape.end());
+    GQ r;
+    r.shape.clear();
+    for (std::int64_t d : perm) r.shape.push_back(from[static_cast<std::size_t>(d)]);
+    IntMove m{};
+    m.kind = IntMove::transpose;
+    m.perm = perm;
+    r.v.clear();
+    for (std::int64_t i : places_of(m, std::span(&from, 1), r.shape).index) r.v.push_back(q.v[static_cast<std::size_t>(i)]);
+    return compress(std::move(r));
+  }
+
   Val move(const Node& n) {
     Shape out = shape_of(g_, n.outputs[0]);
     if (n.op == "Concat") return concat(n, out);
@@ -980,12 +996,11 @@ class Lowering {
       m.kind = IntMove::reshape;
     }
     Val y;
-    const bool scalars = x.c.s.scalar() && x.c.b.scalar() && (!x.c.lo || x.c.lo->scalar()) && (!x.c.hi || x.c.hi->scalar());
-    const std::vector<std::int64_t> from = scalars || m.kind == IntMove::gather ? m.index : places_of(m, std::span(&in, 1), out).index;
-    y.c.s = moved(x.c.s, in, out, from);
-    y.c.b = moved(x.c.b, in, out, from);
-    if (x.c.lo) y.c.lo = moved(*x.c.lo, in, out, from);
-    if (x.c.hi) y.c.hi = moved(*x.c.hi, in, out, from);
+    const auto group = [&](const GQ& q) { return m.kind == IntMove::transpose ? exchanged(q, m.perm) : moved(q, in, out, m.index); };
+    y.c.s = group(x.c.s);
+    y.c.b = group(x.c.b);
+    if (x.c.lo) y.c.lo = group(*x.c.lo);
+    if (x.c.hi) y.c.hi = group(*x.c.hi);
     Int128 lo = buffer(x.buf).lo, hi = buffer(x.buf).hi;
     y.buf = emit(std::move(m), {x.buf}, out, lo, hi);
     return y;

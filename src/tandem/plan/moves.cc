@@ -47,6 +47,29 @@ std::vector<std::int32_t> order_of(const Shape& frame, const std::vector<std::si
   return order;
 }
 
+Order Orders::known(std::vector<std::int32_t> order) {
+  for (const Order& o : all_)
+    if (o.get() == order) return o;
+  return all_.emplace_back(std::move(order));
+}
+const Order& Orders::of(const Shape& frame, const std::vector<std::size_t>& axes) {
+  const auto [it, fresh] = of_.try_emplace({frame, axes});
+  if (fresh) it->second = known(order_of(frame, axes));
+  return it->second;
+}
+const Order& Orders::exchanged(const Order& stream, const Shape& frame, const std::vector<std::size_t>& axes) {
+  const auto [it, fresh] = exchanged_.try_emplace({stream.get().data(), frame, axes});
+  if (fresh) {
+    std::vector<std::int32_t> to(stream.size()), order;  // to: place in the new frame
+    std::int32_t o = 0;
+    for (std::int32_t source : of(frame, axes)) to[ix(source)] = o++;
+    order.reserve(to.size());
+    for (std::int32_t e : stream) order.push_back(to[ix(e)]);
+    it->second = {stream, known(std::move(order))};
+  }
+  return it->second.second;
+}
+
 std::vector<std::size_t> usual_axes(const Shape& frame) {
   if (frame.size() == 3) return {1, 2, 0};
   std::vector<std::size_t> axes(frame.size());
@@ -56,8 +79,10 @@ std::vector<std::size_t> usual_axes(const Shape& frame) {
 
 std::vector<Loop> find_loops(const std::vector<std::int32_t>& from) {
   std::vector<Loop> loops;
-  std::vector<std::int32_t> a = from;
-  while (a.size() > 1) {
+  std::vector<std::int32_t> inner;
+  while (const std::vector<std::int32_t>* all = loops.empty() ? &from : &inner) {
+    const std::vector<std::int32_t>& a = *all;
+    if (a.size() <= 1) break;
     const I stride = a[1] - a[0];
     std::size_t n = 2;
     while (n < a.size() && a[n] - a[n - 1] == stride) ++n;
@@ -68,7 +93,7 @@ std::vector<Loop> find_loops(const std::vector<std::int32_t>& from) {
       else if (a[i] - a[i - 1] != stride) return {};
     }
     loops.push_back({static_cast<I>(n), stride});
-    a = std::move(outer);
+    inner = std::move(outer);
   }
   if (loops.empty()) loops.push_back({1, 1});
   std::reverse(loops.begin(), loops.end());

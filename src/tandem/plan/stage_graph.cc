@@ -47,14 +47,6 @@ void set_range(Values& v, std::int64_t lo, std::int64_t hi) {
   v.is_signed = lo < 0;
 }
 
-// Logical CHW to the stream's HWC.
-std::vector<std::int32_t> channels_last(std::int64_t c, std::int64_t h, std::int64_t w) { return order_of({c, h, w}, {1, 2, 0}); }
-std::vector<std::int32_t> in_order(std::int64_t n) {
-  std::vector<std::int32_t> o(static_cast<std::size_t>(n));
-  std::iota(o.begin(), o.end(), 0);
-  return o;
-}
-
 // Per stream channel values of a Grouped constant. Returns 1 or `channels` entries (all elements when
 // the groups do not repeat with the channels).
 template <class T>
@@ -81,8 +73,8 @@ std::vector<T> per_channel(const ir::Step& s, const ir::Grouped<T>& g, const Sha
 
 class Builder {
  public:
-  Builder(const ir::ExactProgram& p, StageGraph& g, const std::optional<InputOrder>& input)
-      : p_(p), g_(g), input_(input), fixed_(input), at_(p.buffers.size()), tail_(p.buffers.size()) {}
+  Builder(const ir::ExactProgram& p, StageGraph& g, const std::optional<InputOrder>& input, Orders& orders)
+      : p_(p), g_(g), orders_(orders), input_(input), fixed_(input), at_(p.buffers.size()), tail_(p.buffers.size()) {}
 
   void run() {
     for (const ir::Port& port : p_.inputs)
@@ -140,6 +132,7 @@ class Builder {
 
   const ir::ExactProgram& p_;
   StageGraph& g_;
+  Orders& orders_;
   const std::optional<InputOrder>& input_;
   bool fixed_;               // whether a reader needed the order in which the input streams
   std::vector<At> at_;
@@ -288,6 +281,9 @@ class Builder {
     addresses(l, from);
     return latest();
   }
+  // Logical CHW to the stream's HWC.
+  const Order& channels_last(std::int64_t c, std::int64_t h, std::int64_t w) { return orders_.of({c, h, w}, {1, 2, 0}); }
+  const Order& in_order(std::int64_t n) { return orders_.of({n}, {0}); }
   At channels_last_of(const ir::Step& s, std::int64_t c, std::int64_t h, std::int64_t w) {
     At& a = operand(s, 0);
     return a = arrange(s, a, channels_last(c, h, w), c);
@@ -644,7 +640,7 @@ class Builder {
     Order want = at_[idx(s.in[0])].v.order;
     std::int64_t channels = at_[idx(s.in[0])].v.channels;
     if (smaller) {
-      want = order_of(f, usual_axes(f));
+      want = orders_.of(f, usual_axes(f));
       channels = f[usual_axes(f).back()];
     }
     for (std::size_t i = 0; i < s.in.size(); ++i) {
@@ -668,7 +664,7 @@ class Builder {
     while (f.size() < to.size()) f.insert(f.begin(), 1);
     const std::vector<std::size_t> axes = usual_axes(to);
     At& given = at_[idx(s.in[i])];
-    given = arrange(s, given, order_of(f, axes), f[axes.back()]);
+    given = arrange(s, given, orders_.of(f, axes), f[axes.back()]);
     At a = given;
     std::int64_t before = 1, within = element_count(f);
     for (std::size_t d : axes) {
@@ -676,7 +672,7 @@ class Builder {
       if (f[d] != to[d]) a = repeat(s, a, within, to[d], before);
       before *= to[d];
     }
-    a.v.order = order_of(to, axes);
+    a.v.order = orders_.of(to, axes);
     a.v.channels = to[axes.back()];
     return a;
   }
@@ -751,7 +747,7 @@ class Builder {
       int fit = 0;
       for (std::size_t i = 0; i < s.in.size(); ++i) {
         const At& a = operand(s, i);
-        fit += (a.straight && !fixed_) || a.v.order == order_of(frame_of(buffer(s.in[i]).shape), walks[w]);
+        fit += (a.straight && !fixed_) || a.v.order == orders_.of(frame_of(buffer(s.in[i]).shape), walks[w]);
       }
       if (fit > most) most = fit, best = w;
     }
@@ -764,7 +760,7 @@ class Builder {
     for (std::size_t i = 0; i < s.in.size(); ++i) {
       At& given = operand(s, i);
       const Shape part = frame_of(buffer(s.in[i]).shape);
-      given = arrange(s, given, order_of(part, axes), part[axes.back()]);
+      given = arrange(s, given, orders_.of(part, axes), part[axes.back()]);
       if (whole[axis] == 0) {
         sum = given;
         whole[axis] = part[axis];
@@ -776,7 +772,7 @@ class Builder {
       l.unit = std::gcd(l.runs[0], l.runs[1]);
       whole[axis] += part[axis];
       l.out.elements = element_count(whole);
-      l.out.order = order_of(whole, axes);
+      l.out.order = orders_.of(whole, axes);
       l.out.channels = whole[axes.back()];
       set_range(l.out, std::min(sum.v.lo, given.v.lo), std::max(sum.v.hi, given.v.hi));
       done(s, l);
@@ -802,8 +798,8 @@ class Builder {
       return i < 0 ? -1 : place[static_cast<std::size_t>(i)];
     };
     // The orders in which the result may leave: channels last, as its frame lies, or as the elements arrive.
-    std::vector<std::vector<std::int32_t>> orders{order_of(f, usual_axes(f)), in_order(n)};
-    std::vector<std::int32_t> arrival = in_order(n);
+    std::vector<Order> orders{orders_.of(f, usual_axes(f)), in_order(n)};
+    std::vector<std::int32_t> arrival = in_order(n).get();
     std::stable_sort(arrival.begin(), arrival.end(), [&](std::int32_t p, std::int32_t q) { return source(p) < source(q); });
     if (std::none_of(x.index.begin(), x.index.end(), [](std::int64_t i) { return i < 0; })) orders.push_back(std::move(arrival));
     std::size_t best = 0;
@@ -815,7 +811,7 @@ class Builder {
       const int c = increasing(from) ? 0 : repeats(from, a.v.elements) ? 1 : 2;
       if (c < least) least = c, best = w;
     }
-    const std::vector<std::int32_t>& order = orders[best];
+    const Order& order = orders[best];
     const std::int64_t channels = best == 0 ? f.empty() ? 1 : f[usual_axes(f).back()] : best == 1 && !f.empty() ? f.back() : n;
     std::vector<std::int32_t> from;
     std::vector<bool> filled;
@@ -896,16 +892,10 @@ class Builder {
     if (element_count(fi) != element_count(fo)) refuse(s, "it moves elements between samples");
     if (x.kind == ir::IntMove::transpose) {
       if (in.size() >= 2 && (x.perm.empty() || x.perm[0] != 0)) refuse(s, "it moves elements between samples");
-      // to[source] = place in the transposed frame
-      std::vector<std::int32_t> to(static_cast<std::size_t>(a.v.elements));
       const std::size_t skip = in.size() >= 2 ? 1 : 0;
       std::vector<std::size_t> axes;
       for (std::size_t d = skip; d < x.perm.size(); ++d) axes.push_back(static_cast<std::size_t>(x.perm[d]) - skip);
-      std::int32_t o = 0;
-      for (std::int32_t source : order_of(fi, axes)) to[static_cast<std::size_t>(source)] = o++;
-      std::vector<std::int32_t> order = a.v.order;
-      for (std::int32_t& o : order) o = to[static_cast<std::size_t>(o)];
-      a.v.order = std::move(order);
+      a.v.order = orders_.exchanged(a.v.order, fi, axes);
     }
     at_[idx(s.out)] = a;
   }
@@ -942,7 +932,7 @@ class Builder {
       for (std::size_t d = 0; d < f.size(); ++d)
         if (d != ax) axes.push_back(d);
       axes.push_back(ax);
-      given = arrange(s, given, order_of(f, axes), r.n);
+      given = arrange(s, given, orders_.of(f, axes), r.n);
       in_a_row();
     } else {
       fixed_ = fixed_ || given.straight;
@@ -1124,9 +1114,10 @@ namespace {
 template <class F>
 StageGraph built(const ir::ExactProgram& p, F run) {
   std::optional<InputOrder> input;
+  Orders orders;
   for (;;) try {
       StageGraph g;
-      Builder b(p, g, input);
+      Builder b(p, g, input, orders);
       run(b, g);
       return g;
     } catch (InputOrder& o) {
