@@ -547,12 +547,13 @@ class Expander {
     x.beats_in = x.h * x.w * cb;
     x.beats_out = x.oh * x.ow * reps * taps(x) * cb;
     if (w.padded()) widen(x, l);
-    // Rows: those of one window (or of one step, where it skips some: all are given back together), those of the next step, and what
-    // the block RAM holds anyway; never more than two frames, at which the unit never waits at a frame's border.
+    // Rows: those of one window (or of one step, where it skips some: all are given back together) and of the next step; at a frame's
+    // border those behind the last window too (they go with it) and the first of the next frame, or the stage before would wait there;
+    // and what the block RAM holds anyway. Never more than two frames.
     const I span = (x.kh - 1) * x.dh + 1, tail = x.h - (x.oh - 1) * x.sh;
     const I least = largest(largest(span, x.sh) + x.sh, tail), row = x.w * cb;
     const I width = s.lanes * x.bits_in;
-    I rows = largest(least, std::min<I>(2 * x.h, 2 * span));
+    I rows = largest(least, std::min<I>(2 * x.h, largest(2 * span, tail + largest(span, x.sh))));
     const I held = 4096 / largest(1, std::bit_ceil(static_cast<std::uint64_t>(std::min<I>(16, width)))) / row;
     rows = std::clamp(held, rows, largest(rows, 2 * x.h));
     x.rows = rows;
