@@ -1,6 +1,7 @@
 #include "tandem/plan/beats.h"
 
 #include <algorithm>
+#include <bit>
 #include <unordered_map>
 
 namespace tandem::plan {
@@ -18,8 +19,7 @@ U mix(U h, U v) {
   return h ^ h >> 29;
 }
 
-// What a stream did in one frame: when beats were offered and taken. Those taken one cycle after the other count once, however they were
-// found.
+// What a stream did in one frame: when beats were offered and taken. Those at equal distances count once, however they were found.
 struct Frame {
   U pattern = 0;
   I first = 0, last = 0;
@@ -28,8 +28,10 @@ struct Frame {
 struct Channel {
   int from = -1, to = -1;
   I offer = kNever;            // since when a beat is offered
-  I run = 0;                   // so many are: each the cycle after the one before is taken
+  I run = 0, step = 1;         // so many are: each `step` cycles after the one before is taken
+  bool sure = false;           // room() has said that none of them will wait, here and further on
   I last = -1, before = -1;    // when the last beat was taken and the one before it
+  I gap = kNever, wait = 0;    // how long after the one before, and since it was offered
   I beats = 1, at = 0;         // of a frame; taken of this one
   Frame now;
   std::vector<Frame> frames;
@@ -42,7 +44,7 @@ class Ring {
   // Places low to high will be used.
   void reach(I low, I high) {
     if (high - low < static_cast<I>(v_.size())) return;
-    std::vector<I> v(2 * v_.size());
+    std::vector<I> v(std::bit_ceil(idx(high - low + 1)));
     for (I i = low; i < high; ++i) v[idx(i) & (v.size() - 1)] = (*this)[i];
     v_ = std::move(v);
   }
@@ -68,7 +70,7 @@ struct Node {
 
 class Beats {
  public:
-  Beats(std::span<const StageShape> stages, const std::vector<Twin>& twins, const TimingOptions& o) : o_(o), node_(stages.size()), work_(stages.size() + 1), busy_(stages.size()) {
+  Beats(std::span<const StageShape> stages, const std::vector<Twin>& twins, const TimingOptions& o) : o_(o), node_(stages.size()), work_(stages.size() / 64 + 1), active_(stages.size()) {
     const std::size_t n = stages.size();
     std::vector<std::vector<int>> reader(n);
     for (std::size_t i = 0; i < n; ++i) reader[i].assign(stages[i].ports_out, -1);
@@ -111,10 +113,12 @@ class Beats {
     for (std::size_t i = 0; i < node_.size(); ++i) wake(static_cast<int>(i));
     for (I fed = 1;; ++fed) {
       for (int s : sources_) feed(s);
-      while (get_ != put_) {
-        const int i = work_[get_];
-        get_ = get_ + 1 == work_.size() ? 0 : get_ + 1;
-        visit(i);
+      for (;;) {
+        while (top_ >= 0 && !work_[idx(top_)]) --top_;
+        if (top_ < 0) break;
+        const int bit = std::bit_width(work_[idx(top_)]) - 1;
+        work_[idx(top_)] &= ~(U{1} << bit);
+        visit(static_cast<int>(64 * top_ + bit));
         if (visits_ > o_.steps / 16) return r;
       }
       bool stuck = false;
@@ -141,18 +145,17 @@ class Beats {
   std::vector<Channel> channel_;
   std::vector<int> sources_, inputs_;
   int result_ = 0;
-  std::vector<int> work_;      // stages that may go on, each once, in a circle
-  std::size_t put_ = 0, get_ = 0;
-  std::vector<char> busy_;      // those, and the ones that are being visited
+  std::vector<U> work_;        // a bit for each stage that may go on; those behind go first
+  I top_ = -1;
+  std::vector<char> active_;   // stages that are being visited
   I visits_ = 0;
   std::unordered_multimap<U, I> seen_;
   I compared_ = 0;
 
   void wake(int stage) {
-    if (stage < 0 || busy_[idx(stage)]) return;
-    busy_[idx(stage)] = true;
-    work_[put_] = stage;
-    put_ = put_ + 1 == work_.size() ? 0 : put_ + 1;
+    if (stage < 0 || active_[idx(stage)]) return;
+    work_[idx(stage) / 64] |= U{1} << stage % 64;
+    top_ = std::max<I>(top_, stage / 64);
   }
   static I first(const Channel& c, I none) { return !c.frames.empty() ? c.frames[0].first : c.at > 0 ? c.now.first : none; }
   void feed(int s) {
@@ -160,20 +163,29 @@ class Beats {
     if (c.offer != kNever) return;
     c.offer = c.last + 1;
     c.run = c.beats;
+    c.step = 1;
+    c.sure = false;
     wake(c.to);
   }
   Channel& in(const Node& t, std::size_t k = 0) { return channel_[idx(t.in[k])]; }
   Channel& out(const Node& t, int p = 0) { return channel_[idx(t.out + p)]; }
 
-  // n beats are taken from cycle t on.
-  void take(Channel& c, I t, I n) {
-    if (c.at == 0) c.now = {static_cast<U>(t - c.offer), t, 0};
-    else if (t != c.last + 1) c.now.pattern = mix(mix(c.now.pattern, static_cast<U>(c.at)), static_cast<U>((t - c.now.first) << 20 ^ (t - c.offer)));
-    c.before = n > 1 ? t + n - 2 : c.last;
-    c.last = t + n - 1;
+  static void note(Channel& c, I at, I gap, I wait) {
+    if (gap == c.gap && wait == c.wait) return;
+    c.gap = gap, c.wait = wait;
+    c.now.pattern = mix(mix(c.now.pattern, static_cast<U>(at)), static_cast<U>(gap << 20 ^ wait));
+  }
+  // n beats are taken, the first in cycle t and then one every `gap` cycles.
+  void take(Channel& c, I t, I n, I gap = 1) {
+    if (c.at == 0) c.now = {static_cast<U>(t - c.offer), t, 0}, c.gap = kNever;
+    else note(c, c.at, t - c.last, t - c.offer);
+    if (n > 1) note(c, c.at + 1, gap, gap - c.step);
+    if (c.from >= 0 && node_[idx(c.from)].rule == Rule::fifo) taken(node_[idx(c.from)], t, n, gap);
+    c.before = n > 1 ? t + (n - 2) * gap : c.last;
+    c.last = t + (n - 1) * gap;
     c.at += n;
     c.run -= n;
-    c.offer = c.run > 0 ? c.last + 1 : kNever;
+    c.offer = c.run > 0 ? c.last + c.step : kNever;
     if (c.at == c.beats) {
       c.now.last = c.last;
       c.frames.push_back(c.now);
@@ -181,14 +193,66 @@ class Beats {
     }
     wake(c.from);
   }
-  // Runs end with a frame at the latest.
-  void give(Node& t, Channel& c, I offer, I n = 1) {
+  // Runs end with a frame at the latest. Of more than one beat with a step that is not 1, or of which the source was taken already, only
+  // where it is sure.
+  void give(Node& t, Channel& c, I offer, I n = 1, I step = 1, bool sure = false) {
     t.offered = true;
     c.offer = offer;
     c.run = n;
-    if (c.to < 0) take(c, offer, n);
-    else if (!busy_[idx(c.to)]) visit(c.to);
+    c.step = step;
+    c.sure = sure;
+    if (c.to < 0) take(c, offer, n, step);
+    else if (!active_[idx(c.to)]) visit(c.to);
   }
+  // So many beats, at most `most`, are taken in the cycle in which they are offered, from cycle t on and at least `gap` apart. A lower
+  // bound: what depends on times that are not known yet counts as no.
+  I room(int channel, I t, I gap, I most) {
+    Channel& c = channel_[idx(channel)];
+    if (c.to < 0) return most;
+    if (c.offer != kNever || active_[idx(c.to)] || most < 2) return 0;
+    Node& r = node_[idx(c.to)];
+    if (r.offered && out(r).offer == kNever) visit(c.to);  // it learns what became of its last beat
+    switch (r.rule) {
+      case Rule::pipeline: {
+        if (!idle(r, t)) return 0;
+        const I per = r.limit[1], left = per - 1 - r.at, results = (r.at + most) / per;
+        return results == 0 ? most : std::min(most, room(r.out, t + left * gap + r.limit[0] + 1, per * gap, results) * per + left);
+      }
+      case Rule::joining: {
+        const Channel& other = channel_[idx(r.in[0] == channel ? r.in[1] : r.in[0])];
+        if (!idle(r, t) || other.offer == kNever || other.offer > t || other.step > gap) return 0;
+        return room(r.out, t + r.limit[0] + 1, gap, std::min(most, other.run));
+      }
+      case Rule::skid: return r.at == 0 && !r.offered && out(r).last <= t ? room(r.out, t + 1, gap, most) : 0;
+      case Rule::fifo: {
+        const bool empty = r.a == r.x && !r.offered && out(r).last <= t + 1 && (r.limit[0] > 1 || (gap > 1 && again(r) <= t));
+        return std::max(empty ? room(r.out, t + 2, gap, most) : 0, free(r, t, gap, most));
+      }
+      case Rule::fork: {
+        if (r.offered) return 0;
+        for (int p = 0; p < r.outs && most > 1; ++p) most = room(r.out + p, t, gap, most);
+        return most;
+      }
+      case Rule::narrower: return !r.offered && gap >= r.limit[0] && out(r).last <= t ? room(r.out, t + 1, gap / r.limit[0], most * r.limit[0]) / r.limit[0] : 0;
+      case Rule::pad: return !r.offered && out(r).last < t && inside(r) ? room(r.out, t, gap, std::min(most, row_left(r))) : 0;
+      case Rule::window:
+      case Rule::replay: {
+        const I cap = r.rule == Rule::replay ? 2 : r.limit[1];
+        I beats = r.at > 0 && r.open != kNever && r.open <= t ? r.limit[0] - r.at : 0;
+        if (r.at > 0 && beats == 0) return 0;
+        for (I row = r.a + (r.at > 0), e = r.x; beats < most; ++row, beats += r.limit[0]) {
+          if (row < cap) continue;
+          while (e < r.row && r.other[2 * e] < row - cap + 1) ++e;
+          if (e == r.row || r.other[2 * e + 1] >= t + beats * gap) break;
+        }
+        return std::min(most, beats);
+      }
+      default: return 0;
+    }
+  }
+  I flow(const Channel& c, int to, I t, I gap, I most) { return c.sure ? most : room(to, t, gap, most); }
+  // A pipeline that waits for no answer, and did not stand still in cycle t or later.
+  bool idle(Node& r, I t) { return !r.offered && r.a == r.b && (r.stalls == 0 || r.other[3 * r.stalls - 2] <= t); }
   // Whether what was offered has gone.
   bool gone(Node& t) {
     if (t.offered && out(t).offer != kNever) return false;
@@ -200,7 +264,7 @@ class Beats {
   // when its turn comes.
   void visit(int i) {
     Node& t = node_[idx(i)];
-    busy_[idx(i)] = true;
+    active_[idx(i)] = true;
     ++visits_;
     switch (t.rule) {
       case Rule::pipeline:
@@ -219,7 +283,7 @@ class Beats {
       case Rule::concat: concat(t); break;
       case Rule::stepped: break;
     }
-    busy_[idx(i)] = false;
+    active_[idx(i)] = false;
   }
 
   // Time without the cycles in which it stands still: a beat comes out n of them after it went in. ring: when, of those within;
@@ -246,6 +310,7 @@ class Beats {
         moved = true;
         continue;
       }
+      if (many(t, c, second)) continue;
       if (c.offer != kNever && (!second || second->offer != kNever)) {
         I at = second ? std::max(c.offer, second->offer) : c.offer;
         I until = t.offered && o.offer != kNever ? t.hold : INT64_MAX;
@@ -262,15 +327,15 @@ class Beats {
           if (at < until) {
             const bool total = t.rule == Rule::total;
             const I per = total ? (t.at < t.limit[2] ? t.limit[2] - t.at + 1 : 1) : second ? 1 : t.limit[1] - t.at;
-            const I beats = second ? 1 : std::min({c.run, per, until - at});
-            take(c, at, beats);
+            const I beats = second ? 1 : std::min({c.run, per, (until - 1 - at) / c.step + 1}), last = at + (beats - 1) * c.step;
+            take(c, at, beats, c.step);
             if (second) take(*second, at, 1);
             t.at += beats;
             const bool done = total ? t.at > t.limit[2] : second || t.at == t.limit[1];
             if (second || t.at == t.limit[1]) t.at = 0;
             if (done) {
               t.ring.reach(t.a, t.b + 1);
-              t.ring[t.b++] = at + beats - 1 - stall + n;
+              t.ring[t.b++] = last - stall + n;
             }
             moved = true;
           }
@@ -278,6 +343,22 @@ class Beats {
       }
       if (!moved) return;
     }
+  }
+
+  // Several results at once, where none of them will wait.
+  bool many(Node& t, Channel& c, Channel* second) {
+    if (t.rule == Rule::total || c.offer == kNever || c.run < 2 || (second && (second->offer == kNever || second->run < 2))) return false;
+    const I at = second ? std::max(c.offer, second->offer) : c.offer, step = second ? std::max(c.step, second->step) : c.step;
+    const I per = second ? 1 : t.limit[1], left = second ? 0 : per - 1 - t.at, run = second ? std::min(c.run, second->run) : c.run;
+    if (run < left + 1 + per || !idle(t, at)) return false;
+    const I first = at + left * step + t.limit[0] + 1, beats = std::min(run, flow(second && second->sure ? *second : c, t.out, first, per * step, (run - left - 1) / per + 1) * per + left), results = second ? beats : (t.at + beats) / per;
+    if (results < 2) return false;
+    take(c, at, beats, step);
+    if (second) take(*second, at, beats, step);
+    else t.at = (t.at + beats) % per;
+    t.hold = first + (results - 1) * per * step;
+    give(t, out(t), first, results, per * step, true);
+    return true;
   }
 
   // open: when the beat within can leave, or the last one did; hold: whether there is one.
@@ -305,11 +386,20 @@ class Beats {
   void skid(Node& t) {  // at: beats within; open: when the second came
     Channel &c = in(t), &o = out(t);
     for (;;) {
-      if (gone(t) && t.at > 0) {
+      const bool clear = gone(t);
+      if (clear && t.at > 0) {
         if (--t.at > 0) give(t, o, std::max(t.open, o.last) + 1);
         continue;
       }
-      if (c.offer == kNever || t.at == 2) return;
+      if (c.offer == kNever || t.at == 2 || (t.at == 0 && !clear)) return;
+      if (t.at == 0 && c.run > 1 && o.last <= c.offer) {
+        if (const I n = flow(c, t.out, c.offer + 1, c.step, c.run); n > 1) {  // through it
+          const I from = c.offer, gap = c.step;
+          take(c, from, n, gap);
+          give(t, o, from + 1, n, gap, true);
+          continue;
+        }
+      }
       const I at = std::max(c.offer, (t.at == 0 ? o.before : o.last) + 1);
       take(c, at, 1);
       t.open = at;
@@ -317,31 +407,61 @@ class Beats {
     }
   }
 
-  // a: beats put, b: beats got; ring: when a beat was put, then when it was got.
+  // a: beats put, b: beats offered, x: beats taken; ring: when a beat was put; other: when it was taken.
   void fifo(Node& t) {
     Channel &c = in(t), &o = out(t);
     const I depth = t.limit[0];
-    const bool endless = depth >= kEndless;
     for (;;) {
       bool moved = false;
-      if (t.b < t.a && gone(t)) {
-        const I got = std::max(t.ring[t.b] + 1, o.last);
-        t.ring[t.b++] = got;
-        give(t, o, got + 1);
-        moved = true;
+      if (gone(t)) {
+        if (t.b < t.a) {
+          const I offer = got(t, t.b) + 1, most = std::min(t.a - t.b, o.beats - o.at);
+          I n = 1;
+          while (n < most && t.ring[t.b + n] + 1 < offer + n) ++n;
+          t.b += n;
+          give(t, o, offer, n);
+          moved = true;
+        } else if (c.offer != kNever && c.run > 1) {
+          const I from = depth > 1 ? c.offer : std::max(c.offer, again(t)), gap = depth > 1 ? c.step : std::max<I>(2, c.step);
+          if (const I n = o.last <= from + 1 ? room(t.out, from + 2, gap, c.run) : 0; n > 1) {  // through it
+            put(t, c, from, n, gap);
+            t.b += n;
+            give(t, o, from + 2, n, gap, true);
+            moved = true;
+          }
+        }
       }
-      if (c.offer != kNever && t.b > t.a - depth) {
-        const I at = t.a >= depth ? std::max(c.offer, t.ring[t.a - depth] + 1) : c.offer;
-        take(c, at, 1);
-        t.ring.reach(endless ? t.b : std::min(t.b, std::max<I>(0, t.a - depth)), t.a + 1);
-        t.ring[t.a++] = at;
+      if (c.offer != kNever && t.x >= t.a - depth) {
+        const I at = t.a >= depth ? std::max(c.offer, got(t, t.a - depth) + 1) : c.offer;
+        put(t, c, at, std::max<I>(1, free(t, at, c.step, c.run)), c.step);
         moved = true;
       }
       if (!moved) return;
     }
   }
+  // When a beat whose forerunner was taken enters the output register.
+  static I got(Node& t, I beat) { return std::max(t.ring[beat] + 1, beat > 0 ? t.other[beat - 1] : 0); }
+  // When the only place of an empty fifo is free again.
+  static I again(Node& t) { return t.a > 0 ? got(t, t.a - 1) + 1 : 0; }
+  // As room(), of a fifo's memory.
+  static I free(Node& t, I at, I gap, I most) {
+    const I depth = t.limit[0], last = std::min(t.x, t.a - 1);
+    I n = std::max<I>(0, depth - t.a);
+    while (n < most && t.a + n - depth <= last && got(t, t.a + n - depth) < at + n * gap) ++n;
+    return std::min(most, n);
+  }
+  static I oldest(const Node& t) { return std::max<I>(0, (t.limit[0] >= kEndless ? t.x : std::min(t.x, t.a - t.limit[0])) - 1); }
+  void put(Node& t, Channel& c, I at, I n, I gap) {
+    take(c, at, n, gap);
+    t.ring.reach(oldest(t), t.a + n);
+    for (I i = 0; i < n; ++i) t.ring[t.a++] = at + i * gap;
+  }
+  static void taken(Node& t, I at, I n, I gap) {
+    t.other.reach(oldest(t), t.x + n);
+    for (I i = 0; i < n; ++i) t.other[t.x++] = at + i * gap;
+  }
 
-  void fork(Node& t) {
+  void fork(Node& t) {  // hold: beats offered
     Channel& c = in(t);
     for (;;) {
       if (t.offered) {
@@ -351,11 +471,14 @@ class Beats {
           last = std::max(last, out(t, p).last);
         }
         t.offered = false;
-        take(c, last, 1);
+        take(c, last - (t.hold - 1) * c.step, t.hold, c.step);
       }
       if (c.offer == kNever) return;
-      const I offer = c.offer;
-      for (int p = 0; p < t.outs; ++p) give(t, out(t, p), offer);
+      const I offer = c.offer, gap = c.step;
+      I n = c.run;
+      for (int p = 0; p < t.outs && n > 1; ++p) n = flow(c, t.out + p, offer, gap, n);
+      t.hold = std::max<I>(1, n);
+      for (int p = 0; p < t.outs; ++p) give(t, out(t, p), offer, t.hold, gap, n > 1);
     }
   }
 
@@ -368,18 +491,21 @@ class Beats {
     }
   }
 
-  // at, x, y: group, column, row; hold: whether the beat offered is one of the input.
+  static bool inside(const Node& t) { return t.y >= t.top && t.y < t.bottom && t.x >= t.limit[3] && t.x < t.limit[4]; }
+  static I row_left(const Node& t) { return (t.limit[4] - t.x) * t.limit[0] - t.at; }
+  // at, x, y: group, column, row; hold: beats offered that are of the input.
   void pad(Node& t) {
     Channel &c = in(t), &o = out(t);
-    const I groups = t.limit[0], width = t.limit[1], height = t.limit[2], left = t.limit[3], right = t.limit[4];
+    const I groups = t.limit[0], width = t.limit[1], height = t.limit[2], left = t.limit[3];
     while (gone(t)) {
-      if (t.hold) take(c, o.last, 1), t.hold = 0;
+      if (t.hold) take(c, o.last - (t.hold - 1) * c.step, t.hold, c.step), t.hold = 0;
       const bool row = t.y >= t.top && t.y < t.bottom;
       I n = 1;
-      if (row && t.x >= left && t.x < right) {
+      if (inside(t)) {
         if (c.offer == kNever) return;
-        t.hold = 1;
-        give(t, o, std::max(c.offer, o.last + 1));
+        if (c.run > 1 && o.last < c.offer) n = std::max<I>(1, flow(c, t.out, c.offer, c.step, std::min(c.run, row_left(t))));
+        t.hold = n;
+        give(t, o, std::max(c.offer, o.last + 1), n, c.step, n > 1);
       } else {
         n = ((row && t.x < left ? left : width) - t.x) * groups - t.at;
         give(t, o, o.last + 1, n);
@@ -427,12 +553,13 @@ class Beats {
         }
         if (t.open != kNever) {
           const I at = std::max(c.offer, t.open), n = std::min(c.run, t.limit[0] - t.at);
-          take(c, at, n);
+          const I last = at + (n - 1) * c.step;
+          take(c, at, n, c.step);
           t.at += n;
           if (t.at == t.limit[0]) {
             t.at = 0;
             t.ring.reach(t.b, t.a + 1);
-            t.ring[t.a++] = at + n - 1;
+            t.ring[t.a++] = last;
           }
           moved = true;
         }
