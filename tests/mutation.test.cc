@@ -197,26 +197,31 @@ std::vector<Sample> covering() {
   r.push_back(finish(branches(), 0, "d0"));
   r.push_back(finish(filled(), 0, "d1"));
   for (const Sample& s : r) have.merge(forms(s));
-  for (std::uint64_t seed = 0; seed < 1500; ++seed) {
-    ir::RandomGraphOptions o;
-    o.streaming = true;
-    o.max_layers = 2;
-    o.max_channels = 4;
-    o.max_extent = 4;
-    o.max_bits = 5;
-    try {
-      Sample s = finish(ir::lower_exact(ir::random_graph(o, seed).graph, 64), seed, fmt::format("d{}", r.size()));
-      if (!lively(s)) continue;
-      const std::set<std::string> f = forms(s);
-      const auto fresh = std::count_if(f.begin(), f.end(), [&](const std::string& x) { return !have.contains(x); });
-      // Small ones first; whatever is still missing later may be larger.
-      if (fresh == 0 || size_of(s.design) > (seed < 700 ? 9000u : 25000u)) continue;
-      have.insert(f.begin(), f.end());
-      r.push_back(std::move(s));
-    } catch (const Error& e) {
-      if (e.code() != Exit::no) throw;
+  const auto draw = [&](std::uint64_t seeds, bool vectors) {
+    for (std::uint64_t seed = 0; seed < seeds; ++seed) {
+      ir::RandomGraphOptions o;
+      o.streaming = true;
+      o.moves = vectors;
+      o.max_layers = vectors ? 1 : 2;
+      o.max_channels = 4;
+      o.max_extent = 4;
+      o.max_bits = 5;
+      try {
+        Sample s = finish(ir::lower_exact(ir::random_graph(o, seed).graph, 64), seed, fmt::format("d{}", r.size()));
+        if (!lively(s)) continue;
+        const std::set<std::string> f = forms(s);
+        const auto fresh = std::count_if(f.begin(), f.end(), [&](const std::string& x) { return !have.contains(x); });
+        // Small ones first; whatever is still missing later may be larger.
+        if (fresh == 0 || size_of(s.design) > (seed < seeds / 2 ? 9000u : 25000u)) continue;
+        have.insert(f.begin(), f.end());
+        r.push_back(std::move(s));
+      } catch (const Error& e) {
+        if (e.code() != Exit::no) throw;
+      }
     }
-  }
+  };
+  draw(1400, false);
+  draw(600, true);  // and what goes through a whole vector
   for (Sample& s : r) reach(s);
   return r;
 }
