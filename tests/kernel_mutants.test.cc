@@ -1,5 +1,5 @@
 // Single faults in the integer kernels: the self-test must find them. All faults of a file are compiled into one library, which
-// stands in front of the real one; a variable of the environment switches one of them on.
+// stands in front of the real one; a variable of the environment switches one of them on. An element read past an end is a fault too.
 #include <gtest/gtest.h>
 
 #include <charconv>
@@ -19,8 +19,29 @@ namespace fs = std::filesystem;
 
 struct Site {
   std::size_t line = 0;
-  std::string before, after;
+  std::string before, after, faulty;
 };
+
+// Faults that change no result, and why. A guess in `levels` is only used where it is right within one at both ends of every level, and what
+// is off by one is put right; else the steps are searched.
+struct Equal {
+  std::string_view line, faulty, why;
+};
+constexpr Equal kEqual[] = {
+    {"if (t.size() <= 16) {", "t.size() < 16", "both ways count the steps at or below n"},
+    {"if (!executor && !floating) bind_rows(batch);", "!executor || !floating", "binds the same graph to the same rows again"},
+    {"batch = std::max<std::int64_t>(1, std::min(batch, n));", "std::max<std::int64_t>(2, std::min(batch, n))", "rows are filled up with copies, whose results are dropped"},
+    {"slope_ = span > 0", "span >= 0 ? static_cast<float>(static_cast<double>(size - 1) / span) : 0.f", "of equal steps: a guess that is no number is not used"},
+    {"return static_cast<std::int32_t>(g > size ? size : g);", "static_cast<std::int32_t>(g > size ? 1 + size : g)", "one too far above all steps is put right; the level behind the last is the last once more"},
+    {"float g = (static_cast<float>(n) - first) * slope + 1.f;", "(static_cast<float>(n) - first) + slope + 1.f", "only a guess"},
+    {"const double span = ", "static_cast<double>(thresholds.back()) + static_cast<double>(thresholds.front())", "only the slope of a guess"},
+    {"g = g < 0.f ? 0.f : g;", "g < 0.f ? 1 + 0.f : g", "one too far below all steps is put right"},
+};
+const Equal* equal_of(const Site& s) {
+  for (const Equal& e : kEqual)
+    if (s.faulty == e.faulty && s.before.find(e.line) != std::string::npos) return &e;
+  return nullptr;
+}
 
 // The expression that begins at `from`: up to a comma, semicolon or bracket of its own depth.
 std::size_t end_of(std::string_view t, std::size_t from) {
@@ -63,7 +84,7 @@ std::vector<Site> sites_of(const std::string& line, std::size_t number, int& nex
     const auto add = [&](std::string faulty) {
       std::string l = line;
       l.replace(from, to - from, fmt::format("(tandem_mutant({}) ? ({}) : ({}))", next++, faulty, e));
-      r.push_back({number, line, std::move(l)});
+      r.push_back({number, line, std::move(l), faulty});
     };
     for (const auto& [a, b] : kSwaps)
       for (std::size_t at = e.find(a); at != std::string::npos; at = e.find(a, at + 1)) {
@@ -85,6 +106,7 @@ struct Tried {
   int mutant;
   Site site;
   bool found;
+  const Equal* equal;
 };
 
 // Compiles `count` faults of a file into a library and runs each.
@@ -118,7 +140,7 @@ void try_file(const std::string& file, int count, std::vector<Tried>& all) {
     for (const std::string& l : out) all_text += l + "\n";
     w.put("mutants.cc", all_text);
     p = {};
-    p.argv = {tool::find("g++").path.string(), "-DFMT_SHARED", "-DTANDEM_VERSION=\"0\"", "-I" + (source / "src").string(), "-O1", "-fPIC", "-std=gnu++20", "-w", "-fmax-errors=0", "-shared",
+    p.argv = {tool::find("g++").path.string(), "-DFMT_SHARED", "-DTANDEM_VERSION=\"0\"", "-I" + (source / "src").string(), "-O1", "-D_GLIBCXX_ASSERTIONS", "-fPIC", "-std=gnu++20", "-w", "-fmax-errors=0", "-shared",
               "-include", (build / "CMakeFiles/tandem.dir/cmake_pch.hxx").string(), "mutants.cc", "-o", "mutants.so"};
     p.folder = w.path();
     p.readable = {source, build};
@@ -146,7 +168,7 @@ void try_file(const std::string& file, int count, std::vector<Tried>& all) {
     run.readable = {source, build, fs::canonical(w.path())};
     run.seconds = 120;
     const tool::ProcessResult x = run.run();
-    all.push_back({k, s, !x.ok()});
+    all.push_back({k, s, !x.ok(), equal_of(s)});
     // What random graphs do not hold, the tests of the kernels may.
     if (x.ok() && fs::exists(build / "tandem_tests")) {
       run.argv = {(build / "tandem_tests").string(), "--gtest_filter=Exec.*:Levels.*", "--gtest_brief=1"};
@@ -165,19 +187,19 @@ void try_file(const std::string& file, int count, std::vector<Tried>& all) {
 }
 
 TEST(KernelMutation, FaultsAreFound) {
-  const bool full = std::getenv("TANDEM_FULL") != nullptr;
-  if (!full) GTEST_SKIP() << "50 faults in the kernels: with ./x test --full";
+  if (!std::getenv("TANDEM_FULL")) GTEST_SKIP() << "50 faults in the kernels: with ./x test --full";
   std::vector<Tried> all;
-  for (const auto& [file, count] : {std::pair<const char*, int>{"exec/exec.cc", full ? 40 : 10}, {"exec/levels.cc", full ? 10 : 4}}) try_file(file, count, all);
+  for (const auto& [file, count] : {std::pair<const char*, int>{"exec/exec.cc", 40}, {"exec/levels.cc", 10}}) try_file(file, count, all);
   std::string survivors;
-  int found = 0;
+  int found = 0, equal = 0;
   for (const Tried& t : all) {
     found += t.found;
-    if (!t.found) survivors += fmt::format("{}\n  {}\n", t.site.before, t.site.after);
+    equal += !t.found && t.equal;
+    if (!t.found) survivors += fmt::format("{}\n  {}\n  {}\n", t.site.before, t.site.after, t.equal ? t.equal->why : "NOT FOUND");
   }
-  std::puts(fmt::format("{} faults in kernels, {} found\n{}", all.size(), found, survivors).c_str());
-  EXPECT_GE(all.size(), full ? 45u : 12u);
-  EXPECT_GE(found * 100, static_cast<int>(all.size()) * 90) << survivors;
+  std::puts(fmt::format("{} faults in kernels, {} found, {} change no result\n{}", all.size(), found, equal, survivors).c_str());
+  EXPECT_GE(all.size(), 45u);
+  EXPECT_GE(found * 100, (static_cast<int>(all.size()) - equal) * 99) << survivors;
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include "tandem/base/rng.h"
 #include "tandem/base/table.h"
+#include "tandem/proof/alone.h"
 #include "tandem/tool/find.h"
 #include "tandem/tool/yosys.h"
 
@@ -268,9 +269,10 @@ std::string in_range(const rtl::Design& d, const plan::StageGraph& g, int stage,
   return t;
 }
 
+constexpr int kPaceBeats = 6;  // that go in
 // Both modules with the same inputs one after the other, each at its own pace: the words that come out must be the same.
 std::string pace_miter_of(const rtl::Design& d, const plan::StageGraph& g, int stage, const std::string& gold, const std::string& gate) {
-  constexpr int kIn = 6, kOut = 16;
+  constexpr int kIn = kPaceBeats, kOut = 16;
   const plan::StageShape& s = d.stages[static_cast<std::size_t>(stage)];
   const Ports ports = ports_of(d.files[file_of(d, stage)]);
   const std::vector<std::string> ins = Ports::streams(ports.in, "_tvalid"), outs = Ports::streams(ports.out, "_tvalid");
@@ -319,59 +321,23 @@ std::string pace_miter_of(const rtl::Design& d, const plan::StageGraph& g, int s
   return t + ", output wire bad);\n" + body;
 }
 
-// Registers of a module with their widths; memories apart.
-std::map<std::string, I> registers_of(const std::string& text) {
-  std::map<std::string, I> r;
-  for (std::size_t p = 0, e; (e = text.find('\n', p)) != std::string::npos; p = e + 1) {
-    std::string l = text.substr(p, e - p);
-    if (!l.starts_with("  reg ") || l.find(" [0:") != std::string::npos) continue;
-    l = l.substr(6, l.find(';') - 6);
-    if (l.starts_with("signed ")) l = l.substr(7);
-    I width = 1;
-    if (l.starts_with("[")) {
-      std::from_chars(l.data() + 1, l.data() + l.size(), width);
-      ++width;
-      l = l.substr(l.find("] ") + 2);
-    }
-    for (std::size_t a = 0; a <= l.size();) {
-      const std::size_t comma = std::min(l.find(", ", a), l.size());
-      r[l.substr(a, comma - a)] = width;
-      a = comma + 2;
-    }
-  }
-  return r;
-}
-// The module with one more port, `inside`: these registers.
-std::string showing(std::string text, const std::vector<std::string>& names, I width) {
-  std::string all;
-  for (const std::string& n : names) all += (all.empty() ? "" : ", ") + n;
-  text.insert(text.find("\n);\n"), fmt::format(",\n  output wire [{}:0] inside", width - 1));
-  text.insert(text.rfind("endmodule"), fmt::format("  assign inside = {{{}}};\n", all));
-  return text;
-}
-
-// Both modules side by side with the same inputs: what they send must be the same, cycle by cycle. The inputs keep the rules.
-// `inside`: bits of registers that must be the same too; `ready`: the receivers always are.
-std::string miter_of(const rtl::Design& d, const plan::StageGraph& g, int stage, const std::string& gold, const std::string& gate, I inside = 0, bool ready = false) {
+// Both modules side by side with the same inputs: what they send must be the same, cycle by cycle. The inputs keep the rules. Without a
+// `gate`: only the one, with nothing to compare.
+std::string miter_of(const rtl::Design& d, const plan::StageGraph& g, int stage, const std::string& gold, const std::string& gate) {
   const plan::StageShape& s = d.stages[static_cast<std::size_t>(stage)];
   const auto [in, out] = ports_of(d.files[file_of(d, stage)]);
   std::string bad = "1'b0";
-  std::string t = "module miter (input wire clk";
-  std::string tied;
-  for (const auto& [n, r] : in) {
-    if (n == "clk" || n == "rst_n") continue;
-    const bool tie = ready && n.ends_with("_tready");
-    (tie ? tied : t) += tie ? fmt::format("  wire {} = 1'b1;\n", n) : fmt::format(", input wire {} {}", r, n);
-  }
-  t += ", output wire bad);\n" + tied + "  reg [1:0] age = 2'd0;\n  always @(posedge clk) if (age != 2'd3) age <= age + 2'd1;\n  wire rst_n = age != 2'd0;\n";
+  std::string t = fmt::format("module {} (input wire clk", gate.empty() ? "alone" : "miter");
+  for (const auto& [n, r] : in)
+    if (n != "clk" && n != "rst_n") t += fmt::format(", input wire {} {}", r, n);
+  t += fmt::format("{});\n  reg [1:0] age = 2'd0;\n  always @(posedge clk) if (age != 2'd3) age <= age + 2'd1;\n  wire rst_n = age != 2'd0;\n", gate.empty() ? "" : ", output wire bad");
   for (const auto& [n, r] : out) t += fmt::format("  wire {} a_{}, b_{};\n", r, n, n);
-  if (inside) t += fmt::format("  wire [{}:0] a_inside, b_inside;\n", inside - 1), bad += " | (a_inside != b_inside)";
   for (const auto* side : {&gold, &gate}) {
+    if (side->empty()) continue;
     t += fmt::format("  {} {} (", *side, side == &gold ? "a" : "b");
     bool first = true;
     for (const auto& [n, r] : in) t += fmt::format("{}.{}({})", std::exchange(first, false) ? "" : ", ", n, n);
     for (const auto& [n, r] : out) t += fmt::format(", .{}({}_{})", n, side == &gold ? "a" : "b", n);
-    if (inside) t += fmt::format(", .inside({}_inside)", side == &gold ? "a" : "b");
     t += ");\n";
   }
   for (const auto& [n, r] : out) {
@@ -401,32 +367,21 @@ std::string miter_of(const rtl::Design& d, const plan::StageGraph& g, int stage,
                      "  always @* if ({0}_tvalid) assume ({0}_tlast == ({0}_beat == {2}'d{3}));\n",
                      p, count - 1, count, s.beats_in - 1);
   }
-  return t + fmt::format("  assign bad = rst_n & (age[1] | age[0]) & ({});\nendmodule\n", bad);
+  return t + (gate.empty() ? "endmodule\n" : fmt::format("  assign bad = rst_n & (age[1] | age[0]) & ({});\nendmodule\n", bad));
 }
 
-// What stands still while its one output is stalled: then stalls change nothing, and a proof for a receiver that is always ready is one for all.
-std::string freeze_of(const rtl::Design& d, int stage, const std::string& module, I inside) {
-  const auto [in, out] = ports_of(d.files[file_of(d, stage)]);
-  std::string t = "module freeze (input wire clk", connect, takes;
-  for (const auto& [n, r] : in) {
-    if (n != "clk" && n != "rst_n") t += fmt::format(", input wire {} {}", r, n);
-    connect += fmt::format("{}.{}({})", connect.empty() ? "" : ", ", n, n);
+// Names that a line declares.
+std::vector<std::string> declared(std::string_view line) {
+  std::vector<std::string> r;
+  std::size_t at = line.find("] ");
+  if (at == std::string_view::npos) return r;
+  for (at += 2; at < line.size() && word(line[at]);) {
+    std::size_t e = at;
+    while (e < line.size() && word(line[e])) ++e;
+    r.emplace_back(line.substr(at, e - at));
+    at = line.substr(e).starts_with(", ") ? e + 2 : line.size();
   }
-  t += ", output wire bad);\n  reg [1:0] age = 2'd0;\n  always @(posedge clk) if (age != 2'd3) age <= age + 2'd1;\n  wire rst_n = age != 2'd0;\n";
-  for (const auto& [n, r] : out) {
-    t += fmt::format("  wire {} {};\n", r, n);
-    connect += fmt::format(", .{}({})", n, n);
-    if (n.ends_with("_tready")) takes += " | " + n;
-  }
-  return t + fmt::format("  wire [{0}:0] inside;\n  reg [{0}:0] before;\n  {1} dut ({2}, .inside(inside));\n  reg stalled = 1'b0;\n  always @(posedge clk) begin before <= inside; stalled <= rst_n & m_tvalid & ~m_tready; end\n"
-                         "  assign bad = rst_n & age[1] & ((stalled & (before != inside)) | (m_tvalid & ~m_tready & (1'b0{3})));\nendmodule\n",
-                         inside - 1, module, connect, takes);
-}
-
-// Long enough for a few beats to come through, in the serial forms too.
-int steps_for(const plan::StageShape& s, int least) {
-  const I a_beat = (stage_def(s.kind).cycles(s) + s.beats_out - 1) / std::max<I>(1, s.beats_out);
-  return static_cast<int>(std::min<I>(48, std::max<I>(least, stage_def(s.kind).pipeline(s) + stage_def(s.kind).needs(s) + 3 * a_beat + 4)));
+  return r;
 }
 
 }  // namespace
@@ -464,21 +419,22 @@ double MutationStats::caught_share() const {
 }
 
 std::string MutationStats::text() const {
-  std::string s = fmt::format("{} mutants: {} caught, {} proven equivalent, {} without a difference within the proof's cycles, {} change only the time, {} survived; {} invalid; {:.1f} % of those that change an output are caught; {:.0f} s\n",
-                              mutants.size(), caught, equivalent, bounded, slower, survived, invalid, 100 * caught_share(), seconds);
+  std::string s = fmt::format("{} mutants: {} caught, {} proven equivalent, {} change only the time, {} survived; {} invalid; {:.1f} % of those that change an output are caught; {:.0f} s\n",
+                              mutants.size(), caught, equivalent, slower, survived, invalid, 100 * caught_share(), seconds);
   Table t;
   t.columns = {{"fate"}, {"stage"}, {"fault"}, {"line"}, {"instead"}, {"why"}};
   const auto cut = [](const std::string& l) { return l.substr(std::min(l.size(), l.find_first_not_of(' ')), 90); };
   for (const Mutant& m : mutants)
     if (m.fate != Fate::caught) {
-      static constexpr std::string_view kFates[] = {"caught", "equivalent", "bounded", "slower", "SURVIVED", "invalid"};
+      static constexpr std::string_view kFates[] = {"caught", "equivalent", "slower", "SURVIVED", "invalid"};
       t.add({std::string(kFates[static_cast<std::size_t>(m.fate)]), m.stage, std::string(name_of(m.mutation.kind)), cut(m.mutation.line), cut(m.mutation.changed), m.how});
     }
   for (const std::string& x : refused) s += "refused: " + x + "\n";
   return s + (t.rows.empty() ? "" : render(t, TableStyle::text));
 }
 
-MutationStats run_mutants(std::span<const rtl::Design> designs, std::span<const plan::StageGraph> graphs, std::span<const Stimulus> stimuli, const MutationParams& params, const Cancel& cancel) {
+MutationStats run_mutants(std::span<const rtl::Design> designs, std::span<const plan::StageGraph> graphs, std::span<const ir::ExactProgram> programs, std::span<const Stimulus> stimuli, const MutationParams& params,
+                          const Cancel& cancel) {
   const auto start = std::chrono::steady_clock::now();
   MutationStats r;
   // Per kind of stage (its forms apart) and class of fault: all that there are.
@@ -555,6 +511,24 @@ MutationStats run_mutants(std::span<const rtl::Design> designs, std::span<const 
   const auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
   const auto of_fate = [&](Fate f) { return std::count_if(r.mutants.begin(), r.mutants.end(), [&](const Mutant& m) { return m.fate == f; }); };
   if (params.say) params.say(fmt::format("{:.0f} s: {} of {} caught, {} slower, {} to be proven", seconds(), of_fate(Fate::caught), r.mutants.size(), of_fate(Fate::slower), of_fate(Fate::survived)));
+  // As the self-test does: each layer alone over its whole range.
+  std::vector<rtl::Design> parts;
+  std::vector<Stimulus> words;
+  std::vector<std::size_t> of;
+  for (std::size_t i = 0; i < r.mutants.size(); ++i) {
+    const Mutation& m = r.mutants[i].mutation;
+    if (r.mutants[i].fate != Fate::survived && r.mutants[i].fate != Fate::slower) continue;
+    for (Alone& a : alone(mutated(designs[m.design], m, fmt::format("m{:04}", i)), graphs[m.design], programs[m.design], fmt::format("a{:04}", i), params.seed)) {
+      if (a.layer != designs[m.design].stages[static_cast<std::size_t>(m.stage)].layer) continue;
+      parts.push_back(std::move(a.design));
+      words.push_back(std::move(a.stimulus));
+      of.push_back(i);
+    }
+  }
+  const std::vector<VerifyResult> by_layer = verify(parts, words, o, cancel);
+  for (std::size_t k = 0; k < of.size(); ++k)
+    if (!by_layer[k].ok) r.mutants[of[k]].fate = Fate::caught, r.mutants[of[k]].how = "its layer alone: " + by_layer[k].text();
+  if (params.say) params.say(fmt::format("{:.0f} s: {} caught with the layers alone, {} to be proven", seconds(), of_fate(Fate::caught), of_fate(Fate::survived)));
   if (params.prove && tool::try_find("yosys"))
     for (Mutant& m : r.mutants) {
       if (m.fate != Fate::survived) continue;
@@ -565,63 +539,41 @@ MutationStats run_mutants(std::span<const rtl::Design> designs, std::span<const 
       const std::string gold = d.modules[static_cast<std::size_t>(m.mutation.stage)], gate = x.modules[static_cast<std::size_t>(m.mutation.stage)];
       for (const rtl::File& f : x.files)
         if (f.name == gate + ".v") work.put(f.name, f.text);
-      // Where all registers, or all but one, stay the same, one cycle follows from the one before.
-      if (params.induction) {
-        const std::string a = work.get(gold + ".v"), b = work.get(gate + ".v");
-        const std::map<std::string, I> ra = registers_of(a), rb = registers_of(b);
-        std::vector<std::string> same, lesser, all_a, all_b;
-        I width = 0, less = 0, bits_a = 0, bits_b = 0;
-        for (const auto& [name, bits] : rb) all_b.push_back(name), bits_b += bits;
-        for (const auto& [name, bits] : ra) {
-          all_a.push_back(name), bits_a += bits;
-          const auto it = rb.find(name);
-          if (it == rb.end() || it->second != bits) continue;
-          same.push_back(name), width += bits;
-          if (m.mutation.line.find(name) == std::string::npos) lesser.push_back(name), less += bits;
-        }
-        const auto induction = [&](const std::vector<std::string>& names, I bits, bool ready, int most) {
-          work.put("gold.v", bits ? showing(a, names, bits) : a);
-          work.put("gate.v", bits ? showing(b, names, bits) : b);
-          work.put("miter.v", miter_of(d, graphs[m.mutation.design], m.mutation.stage, gold, gate, bits, ready));
-          return tool::prove_never(work, {"gold.v", "gate.v", "miter.v"}, "miter", "bad", most, params.proof_seconds / 4, true, cancel).verdict == tool::Verdict::proven;
-        };
-        const auto freezes = [&](const std::string& module, const std::string& text, const std::vector<std::string>& names, I bits) {
-          work.put("still.v", showing(text, names, bits));
-          work.put("freeze.v", freeze_of(d, m.mutation.stage, module, bits));
-          return tool::prove_never(work, {"still.v", "freeze.v"}, "freeze", "bad", 6, params.proof_seconds / 4, true, cancel).verdict == tool::Verdict::proven;
-        };
-        bool proven = (width && induction(same, width, false, 4)) || (less && induction(lesser, less, false, 4));
-        if (proven) {
-          m.how = "equal for ever: their registers are, by induction";
-        } else if (ports_of(d.files[file_of(d, m.mutation.stage)]).has("m_tready") && bits_a && bits_b && freezes(gold, a, all_a, bits_a) && freezes(gate, b, all_b, bits_b)) {
-          proven = (width && induction(same, width, true, 14)) || induction({}, 0, true, 14);
-          m.how = "equal for ever: by induction for a receiver that is always ready; both stand still while it is not";
-        }
-        if (proven) m.fate = Fate::equivalent;
-        if (proven) {
-          if (params.say) params.say(fmt::format("{:.0f} s: {}: {} -> {}: {}", seconds(), gold, m.mutation.line, m.mutation.changed, m.how));
-          continue;
-        }
+      const std::vector<std::string> sources{gold + ".v", gate + ".v"};
+      const auto never = [&](const std::string& top, const std::string& text) {
+        work.put(top + ".v", text);
+        return tool::prove_for_ever(work, {sources[0], sources[1], top + ".v"}, top, "bad", params.proof_seconds, cancel);
+      };
+      // First by their registers; what has another width has another name.
+      std::string changed = replaced(work.get(gate + ".v"), gate, "gate");
+      if (m.mutation.kind == FaultClass::width)
+        for (const std::string& n : declared(m.mutation.changed)) changed = replaced(changed, n, n + "_changed");
+      work.put("gold.v", replaced(work.get(gold + ".v"), gold, "gold"));
+      work.put("gate.v", changed);
+      work.put("alone.v", miter_of(d, graphs[m.mutation.design], m.mutation.stage, "dut", ""));
+      if (tool::prove_same(work, "gold", "gate", "alone", params.proof_seconds, cancel).verdict == tool::Verdict::proven) {
+        m.fate = Fate::equivalent;
+        m.how = "equal for ever: their registers are";
+        if (params.say) params.say(fmt::format("{:.0f} s: {}: {} -> {}: {}", seconds(), gold, m.mutation.line, m.mutation.changed, m.how));
+        continue;
       }
-      work.put("miter.v", miter_of(d, graphs[m.mutation.design], m.mutation.stage, gold, gate));
-      const tool::NeverResult p = tool::prove_never(work, {gold + ".v", gate + ".v", "miter.v"}, "miter", "bad", steps_for(d.stages[static_cast<std::size_t>(m.mutation.stage)], params.steps), params.proof_seconds, params.induction, cancel);
-      switch (p.verdict) {
-        case tool::Verdict::proven: m.fate = Fate::equivalent; m.how = fmt::format("equal for ever, by induction over {} cycles", p.steps); break;
-        case tool::Verdict::bounded: m.fate = Fate::bounded; m.how = fmt::format("equal for {} cycles after reset, whatever comes in", p.steps); break;
-        case tool::Verdict::refuted: {
-          work.put("pace.v", pace_miter_of(d, graphs[m.mutation.design], m.mutation.stage, gold, gate));
-          const tool::NeverResult q = tool::prove_never(work, {gold + ".v", gate + ".v", "pace.v"}, "pace", "bad", steps_for(d.stages[static_cast<std::size_t>(m.mutation.stage)], params.steps) + 8, params.proof_seconds, params.induction, cancel);
-          if (q.verdict == tool::Verdict::bounded || q.verdict == tool::Verdict::proven) {
-            m.fate = Fate::slower;
-            m.how = fmt::format("the same words at another pace, for {} cycles, whatever comes in", q.steps);
-          } else {
-            m.how = fmt::format("the module alone differs in cycle {}{}", p.steps, q.verdict == tool::Verdict::refuted ? fmt::format(", its words in cycle {}", q.steps) : "");
-          }
-          break;
+      const tool::NeverResult p = never("miter", miter_of(d, graphs[m.mutation.design], m.mutation.stage, gold, gate));
+      if (p.verdict == tool::Verdict::proven) {
+        m.fate = Fate::equivalent;
+        m.how = "equal for ever, whatever comes in";
+      } else if (p.verdict == tool::Verdict::refuted) {
+        const tool::NeverResult q = never("pace", pace_miter_of(d, graphs[m.mutation.design], m.mutation.stage, gold, gate));
+        m.how = fmt::format("the module alone differs in cycle {}", p.steps);
+        if (q.verdict == tool::Verdict::proven) {
+          m.fate = Fate::slower;
+          m.how = fmt::format("the same words at another pace, whatever the first {} beats are", kPaceBeats);
+        } else if (q.verdict == tool::Verdict::refuted) {
+          m.how += fmt::format(", its words in cycle {}", q.steps);
         }
-        case tool::Verdict::unknown: m.how = "no proof within the time"; break;
+      } else {
+        m.how = "no proof within the time";
       }
-      if (params.say) params.say(fmt::format("{:.0f} s: {}: {} -> {}: {}", seconds(), d.modules[static_cast<std::size_t>(m.mutation.stage)], m.mutation.line, m.mutation.changed, m.how));
+      if (params.say) params.say(fmt::format("{:.0f} s: {}: {} -> {}: {}", seconds(), gold, m.mutation.line, m.mutation.changed, m.how));
     }
   for (const Mutant& m : r.mutants)
     if (m.fate == Fate::invalid) r.refused.push_back(fmt::format("{}: {} -> {}: {}", m.stage, m.mutation.line, m.mutation.changed, m.how));
@@ -629,7 +581,6 @@ MutationStats run_mutants(std::span<const rtl::Design> designs, std::span<const 
   for (const Mutant& m : r.mutants) {
     r.caught += m.fate == Fate::caught;
     r.equivalent += m.fate == Fate::equivalent;
-    r.bounded += m.fate == Fate::bounded;
     r.slower += m.fate == Fate::slower;
     r.survived += m.fate == Fate::survived;
     ++r.by_stage[m.stage];

@@ -35,12 +35,11 @@ struct MutationParams {
   std::int64_t mutants = 200;
   std::uint64_t seed = 0;
   std::int64_t per_model = 40;
-  int steps = 16;                  // cycles of the equivalence proofs, at least
-  double proof_seconds = 90;       // of each
-  bool prove = true, induction = true;
+  double proof_seconds = 90;       // of each proof
+  bool prove = true;
   std::function<void(const std::string&)> say;  // what is done, and each proof
 };
-enum class Fate { caught, equivalent, bounded, slower, survived, invalid };
+enum class Fate { caught, equivalent, slower, survived, invalid };
 struct Mutant {
   Mutation mutation;
   std::string stage;               // name of its kind
@@ -49,17 +48,19 @@ struct Mutant {
 };
 struct MutationStats {
   std::vector<Mutant> mutants;     // without the invalid: those that Verilator refuses
-  std::int64_t caught = 0, equivalent = 0, bounded = 0, slower = 0, survived = 0, invalid = 0;
+  std::int64_t caught = 0, equivalent = 0, slower = 0, survived = 0, invalid = 0;
   std::vector<std::string> refused;  // the invalid, with Verilator's words
   std::map<std::string, std::int64_t> by_stage, by_class;
   double seconds = 0;
-  // Of those that change any word: those that no input can tell apart (equivalent, bounded) and those that only change the time do not.
+  // Of those that change any word: those that are proven to change none (equivalent), or only the time, do not.
   double caught_share() const;
   std::string text() const;
 };
 // Draws the mutants evenly over the kinds of stage among the designs and the classes of faults, and judges each by verify().
-// bounded: no difference within `steps` cycles after reset (more where a beat takes longer), whatever a legal sender and receiver do, but no proof for ever. slower: every word right, other cycles.
+// equivalent: the module sends the same for ever whatever a legal sender sends, within the range that its layer is declared for, and whatever the receiver does.
+// slower: every word right, other cycles. What is not settled counts as survived.
 // Throws Error(tool_missing) without Verilator; without yosys nothing is proven.
-MutationStats run_mutants(std::span<const rtl::Design> designs, std::span<const plan::StageGraph> graphs, std::span<const Stimulus> stimuli, const MutationParams& params, const Cancel& cancel = Cancel::never());
+MutationStats run_mutants(std::span<const rtl::Design> designs, std::span<const plan::StageGraph> graphs, std::span<const ir::ExactProgram> programs, std::span<const Stimulus> stimuli, const MutationParams& params,
+                          const Cancel& cancel = Cancel::never());
 
 }  // namespace tandem::proof

@@ -301,17 +301,19 @@ TEST(RtlMutation, AFewFaultsAreCaught) {
   std::vector<rtl::Design> designs;
   std::vector<Stimulus> stimuli;
   std::vector<plan::StageGraph> graphs;
+  std::vector<ir::ExactProgram> programs;
   for (const Sample& s : covering()) {
     if (designs.size() == 4) break;
     designs.push_back(s.design);
     stimuli.push_back(s.stimulus);
     graphs.push_back(s.graph);
+    programs.push_back(s.program);
   }
   MutationParams p;
   p.mutants = 12;
   p.seed = 4;
   p.prove = false;
-  const MutationStats r = run_mutants(designs, graphs, stimuli, p);
+  const MutationStats r = run_mutants(designs, graphs, programs, stimuli, p);
   EXPECT_EQ(static_cast<I>(r.mutants.size()), 12);
   EXPECT_EQ(r.caught, 12) << r.text();  // of this seed none is equivalent
 }
@@ -322,12 +324,14 @@ TEST(RtlMutation, FaultsAreCaught) {
   std::vector<rtl::Design> designs;
   std::vector<Stimulus> stimuli;
   std::vector<plan::StageGraph> graphs;
+  std::vector<ir::ExactProgram> programs;
   std::set<std::string> kinds;
   std::string have;
   for (const Sample& s : samples) {
     designs.push_back(s.design);
     stimuli.push_back(s.stimulus);
     graphs.push_back(s.graph);
+    programs.push_back(s.program);
     for (const plan::StageShape& x : s.design.stages) kinds.insert(std::string(stage_def(x.kind).name));
     for (const std::string& f : forms(s)) have += f + ", ";
   }
@@ -341,7 +345,7 @@ TEST(RtlMutation, FaultsAreCaught) {
     std::puts(s.c_str());
     std::fflush(stdout);
   };
-  const MutationStats r = run_mutants(designs, graphs, stimuli, p);
+  const MutationStats r = run_mutants(designs, graphs, programs, stimuli, p);
   RecordProperty("caught", static_cast<int>(r.caught));
   std::puts(r.text().c_str());
   EXPECT_GE(static_cast<I>(r.mutants.size()) + r.invalid, p.mutants);
@@ -375,6 +379,26 @@ TEST(RtlMutation, SitesAndProofs) {
   EXPECT_EQ(r.steps, 10);
   w.put("m.v", "module m(input clk, input [2:0] x, output bad); reg [7:0] n = 0; always @(posedge clk) if (x == 3'd5) n <= n == 8'd100 ? 8'd0 : n + 1; assign bad = n == 8'd150; endmodule\n");
   EXPECT_EQ(tool::prove_never(w, {"m.v"}, "m", "bad").verdict, tool::Verdict::bounded);
+  EXPECT_EQ(tool::prove_for_ever(w, {"m.v"}, "m", "bad").verdict, tool::Verdict::proven);
+  w.put("m.v", "module m(input clk, input [2:0] x, output bad); reg [3:0] n = 0; always @(posedge clk) if (x == 3'd5) n <= n + 1; always @* assume (x != 3'd4); assign bad = n == 4'd9; endmodule\n");
+  const tool::NeverResult q = tool::prove_for_ever(w, {"m.v"}, "m", "bad");
+  EXPECT_EQ(q.verdict, tool::Verdict::refuted);
+  EXPECT_EQ(q.steps, 10);
+  w.put("m.v", "module m(input clk, input [2:0] x, output bad); reg [3:0] n = 0; always @(posedge clk) if (x == 3'd5) n <= n + 1; always @* assume (x != 3'd5); assign bad = n == 4'd9; endmodule\n");
+  EXPECT_EQ(tool::prove_for_ever(w, {"m.v"}, "m", "bad").verdict, tool::Verdict::proven);
+  w.put("m.v", "module m(input clk, input [2:0] x, output bad); reg [3:0] n; reg first = 1'b1; always @(posedge clk) first <= 1'b0; assign bad = first & (n == 4'd9); endmodule\n");
+  EXPECT_EQ(tool::prove_for_ever(w, {"m.v"}, "m", "bad").verdict, tool::Verdict::refuted);  // without a first value: any
+  // A counter that never reaches what the two differ in; then one that does.
+  const auto counter = [](const std::string& name, int end, int bits) {
+    return fmt::format("module {0}(input clk, input rst_n, input x, output y); reg [7:0] mem [0:15]; reg [3:0] n; reg [7:0] q; wire [{2}:0] next = n == 4'd{1} ? 4'd0 : n + 4'd1; always @(posedge clk) begin if (~rst_n) n <= 4'd0; "
+                       "else if (x) n <= next; q <= mem[n]; mem[n] <= q + 8'd1; end assign y = q[0]; endmodule\n", name, end, bits - 1);
+  };
+  w.put("alone.v", "module alone(input clk, input x); reg [1:0] age = 2'd0; always @(posedge clk) if (age != 2'd3) age <= age + 2'd1; wire y; dut a (.clk(clk), .rst_n(age != 2'd0), .x(x), .y(y)); endmodule\n");
+  for (const int end : {6, 9}) {
+    w.put("gold.v", counter("gold", end, 4));
+    w.put("gate.v", counter("gate", end, 3));
+    EXPECT_EQ(tool::prove_same(w, "gold", "gate", "alone").verdict, end == 6 ? tool::Verdict::proven : tool::Verdict::refuted) << end;
+  }
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "tandem/ir/dump.h"
 #include "tandem/ir/op.h"
 #include "tandem/ir/random_graph.h"
@@ -121,6 +123,101 @@ TEST(Exec, RowsInBatchesEqualRowsAlone) {
       ASSERT_TRUE(y[0].rows(i, i + 1).same(want[0])) << "seed " << seed << " row " << i;
     }
   }
+}
+
+// A graph that is bound to two rows sees two rows at a time.
+TEST(Exec, AStatedBatchIsKept) {
+  Graph g;
+  const ValueId x = g.add_input("x", DType::f32, {Dim(2), Dim(3)});
+  g.outputs = {g.add_node("Sub", {x, g.add_node("ReduceMean", {x}, {{"axes", std::vector<std::int64_t>{0}}, {"keepdims", std::int64_t{1}}})})};
+  infer_shapes(g);
+  Tensor all(DType::f32, {6, 3});
+  for (std::int64_t i = 0; i < all.size(); ++i) all.set(i, static_cast<double>(i * i));
+  const Tensor y = run_rows(g, all)[0];
+  for (std::int64_t i = 0; i < 6; i += 2) EXPECT_TRUE(y.rows(i, i + 2).same(evaluate_float(g, {all.rows(i, i + 2)})[0])) << i;
+}
+
+// Integers of a program's own, in and out.
+TEST(Exec, IntegerPorts) {
+  ExactProgram p;
+  for (const auto& [lo, hi] : {std::pair{-8, 7}, {-23, 22}}) {
+    Buffer b;
+    b.name = fmt::format("v{}", p.buffers.size());
+    b.shape = {2, 5};
+    b.lo = lo, b.hi = hi;
+    p.buffers.push_back(b);
+  }
+  p.inputs.push_back({"x", 0, DType::i32, true, {}});
+  IntLinear l;
+  l.k = {Grouped<Int128>(Int128(3))};
+  l.c = Grouped<Int128>(Int128(1));
+  p.steps.push_back({std::move(l), {0}, 1, "node 'n'"});
+  p.outputs.push_back({"y", 1, DType::i32, true, {}});
+  Tensor x(DType::i32, {2, 5});
+  for (std::int64_t i = 0; i < x.size(); ++i) x.set(i, static_cast<double>(i - 8));
+  Executor e(p);
+  e.run({x});
+  const std::vector<std::int64_t> y = e.integers(1);
+  ASSERT_EQ(y.size(), 10u);
+  for (std::int64_t i = 0; i < 10; ++i) EXPECT_EQ(y[static_cast<std::size_t>(i)], 3 * (i - 8) + 1);
+}
+
+// Exact integers that an operator in floats reads as places.
+TEST(Exec, PlacesForAFloatOperator) {
+  Graph g;
+  const auto c = [&](float v) { return g.add_constant(g.unique_name("c"), Tensor::scalar(v)); };
+  const ValueId x = g.add_node("Quant", {g.add_input("x", DType::f32, {Dim(4), Dim(3)}), c(1), c(0), c(4)}, {}, "q", "qonnx.custom_op.general");
+  const ValueId table = g.add_constant("table", Tensor::of<float>({3}, std::vector<float>{0.1f, 0.2f, 0.7f}));
+  g.outputs = {g.add_node("Exp", {g.add_node("Gather", {table, g.add_node("ArgMax", {x}, {{"axis", std::int64_t{1}}, {"keepdims", std::int64_t{0}}})})})};
+  infer_shapes(g);
+  const Tensor in = Tensor::of<float>({4, 3}, std::vector<float>{5, 1, 2, 1, 5, 2, 1, 2, 5, 3, 3, 1});
+  const Tensor y = Executor(lower_exact(g)).run({in})[0];
+  const float want[] = {0.1f, 0.2f, 0.7f, 0.1f};
+  for (int i = 0; i < 4; ++i) EXPECT_FLOAT_EQ(static_cast<float>(y.at(i)), std::exp(want[i])) << i;
+}
+
+// Both operands vary, with and without a second axis.
+TEST(Exec, ProductsOfVaryingVectorsAndMatrices) {
+  for (const auto& [a, b] : {std::pair<Shape, Shape>{{4}, {4, 3}}, {{2, 4}, {4}}, {{2, 4}, {4, 3}}, {{4}, {4}}, {{3, 2, 4}, {4, 5}}}) {
+    Graph g;
+    std::vector<Tensor> in;
+    std::vector<ValueId> q;
+    Rng r(element_count(a) * 100 + element_count(b), "varying");
+    for (const Shape& s : {a, b}) {
+      const auto c = [&](float v) { return g.add_constant(g.unique_name("c"), Tensor::scalar(v)); };
+      q.push_back(g.add_node("Quant", {g.add_input(g.unique_name("x"), DType::f32, dims_of(s)), c(1), c(0), c(4)}, {}, "", "qonnx.custom_op.general"));
+      in.emplace_back(DType::f32, s);
+      for (std::int64_t i = 0; i < in.back().size(); ++i) in.back().set(i, static_cast<double>(r.range(-8, 7)));
+    }
+    g.outputs = {g.add_node("MatMul", q)};
+    infer_shapes(g);
+    const ExactProgram p = lower_exact(g);
+    EXPECT_TRUE(Executor(p).run(in)[0].same(evaluate_carrier(p, in)[0])) << tandem::to_string(a) << " by " << tandem::to_string(b);
+  }
+}
+
+// Of more levels than there are tables for, with a zero point for each channel.
+TEST(Exec, ManyLevelsWithZeroPointsOfTheirOwn) {
+  Graph g;
+  const auto c = [&](float v) { return g.add_constant(g.unique_name("c"), Tensor::scalar(v)); };
+  const ValueId x = g.add_node("Quant", {g.add_input("x", DType::f32, {Dim(2), Dim(3)}), c(0.25f), c(0), c(16)}, {}, "", "qonnx.custom_op.general");
+  const ValueId zero = g.add_constant("zero", Tensor::of<float>({1, 3}, std::vector<float>{0, 7, -100}));
+  g.outputs = {g.add_node("Quant", {x, c(0.5f), zero, c(14)}, {}, "", "qonnx.custom_op.general")};
+  infer_shapes(g);
+  const ExactProgram p = lower_exact(g);
+  const Tensor in = Tensor::of<float>({2, 3}, std::vector<float>{3.25f, -800.75f, 12, 4000, -4090, 0});
+  EXPECT_TRUE(Executor(p).run({in})[0].same(evaluate_carrier(p, {in})[0])) << to_text(p);
+}
+
+TEST(Exec, InputsInDoublePrecision) {
+  Graph g;
+  const auto c = [&](float v) { return g.add_constant(g.unique_name("c"), Tensor::scalar(v)); };
+  g.outputs = {g.add_node("Quant", {g.add_node("Cast", {g.add_input("x", DType::f64, {Dim(5)})}, {{"to", onnx_number(DType::f32)}}), c(1), c(0), c(4)}, {}, "", "qonnx.custom_op.general")};
+  infer_shapes(g);
+  const ExactProgram p = lower_exact(g);
+  Tensor in(DType::f64, {5});
+  for (std::int64_t i = 0; i < 5; ++i) in.set(i, 0.75 * static_cast<double>(i) - 2);
+  EXPECT_TRUE(Executor(p).run({in})[0].same(evaluate_carrier(p, {in})[0]));
 }
 
 TEST(Exec, NaNBeforeAnIntegerFormatIsAnError) {

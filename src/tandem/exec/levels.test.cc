@@ -40,5 +40,16 @@ TEST(Levels, EqualCounting) {
   EXPECT_GT(searched, 100);
 }
 
+TEST(Levels, FitOnlyBetweenTheSentinels) {
+  const auto fits = [](std::vector<std::int64_t> t, std::vector<std::int64_t> levels) { return LevelTable::fits(t, levels); };
+  EXPECT_TRUE(fits({INT32_MIN + 1ll, INT32_MAX - 1ll}, {INT32_MIN + 1ll, 0, INT32_MAX - 1ll}));
+  for (const std::int64_t v : {std::int64_t{INT32_MIN}, std::int64_t{INT32_MAX}, std::int64_t{1} << 40}) {
+    EXPECT_FALSE(fits({v}, {0, 1})) << v;
+    EXPECT_FALSE(fits({0}, {v, 1})) << v;
+  }
+  EXPECT_TRUE(fits(std::vector<std::int64_t>((1 << 20) - 1), {0, 1}));
+  EXPECT_FALSE(fits(std::vector<std::int64_t>(1 << 20), {0, 1}));
+}
+
 }  // namespace
 }  // namespace tandem::exec

@@ -15,6 +15,7 @@
 #include "tandem/ir/random_graph.h"
 #include "tandem/map/queues.h"
 #include "tandem/plan/stage_graph.h"
+#include "tandem/proof/alone.h"
 #include "tandem/proof/extremes.h"
 #include "tandem/proof/shrink.h"
 #include "tandem/proof/verify.h"
@@ -334,6 +335,7 @@ class Selftest {
     std::uint64_t seed;
     rtl::Design design;
     Stimulus stimulus;
+    std::vector<Alone> layers;
   };
   // Error(no) where hardware cannot do it. The frames: those given, and more where the graph came with few.
   Queued design_of(const Failing& f, std::uint64_t seed, std::string_view prefix, bool more) {
@@ -342,7 +344,7 @@ class Selftest {
     Rng random(seed, "folding");
     plan::Folding folding = random_folding(g, random);
     if (random.chance(0.8)) map::size_queues(g, folding);
-    Queued q{f, seed, rtl::generate(g, folding, prefix), {}};
+    Queued q{f, seed, rtl::generate(g, folding, prefix), {}, {}};
     if (p_.tamper_rtl) p_.tamper_rtl(g, q.design);
     for (std::uint64_t k = f.inputs.size(); more && k < kFrames; ++k) q.failing.inputs.push_back(k < 6 ? corner_inputs(f.graph, static_cast<int>(k) - 2) : random_inputs(f.graph, seed * 16 + k));
     if (more && f.graph.inputs.size() == 1)
@@ -352,6 +354,7 @@ class Selftest {
       e.run(q.failing.inputs[k]);
       append_frame(q.stimulus, g, e, look_inside(g, static_cast<std::int64_t>(k)));
     }
+    q.layers = alone(q.design, g, p, fmt::format("{}_alone", prefix), seed);
     return q;
   }
   void queue_rtl(const Failing& f, std::uint64_t seed) {
@@ -394,10 +397,26 @@ class Selftest {
       designs.push_back(q.design);
       stimuli.push_back(q.stimulus);
     }
+    for (const Queued& q : some)
+      for (const Alone& a : q.layers) {
+        designs.push_back(a.design);
+        stimuli.push_back(a.stimulus);
+      }
     VerifyOptions o;
     o.seed = p_.seed;
-    o.designs_per_model = kDesignsPerModel;
-    return verify(designs, stimuli, o, cancel_);
+    o.designs_per_model = static_cast<std::int64_t>(std::max(designs.size(), kDesignsPerModel));  // modules are shared within a model
+    std::vector<VerifyResult> r = verify(designs, stimuli, o, cancel_);
+    std::size_t k = some.size();
+    for (std::size_t i = 0; i < some.size(); ++i)
+      for (const Alone& a : some[i].layers) {
+        const VerifyResult& x = r[k++];
+        r[i].words += x.words;
+        if (x.ok || !r[i].ok) continue;
+        r[i].ok = false;
+        r[i].fault = fmt::format("layer {} alone: {}", a.layer, x.text());
+      }
+    r.resize(some.size());
+    return r;
   }
   void flush_rtl() {
     if (queue_.empty()) return;

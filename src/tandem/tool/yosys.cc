@@ -1,5 +1,7 @@
 #include "tandem/tool/yosys.h"
 
+#include <sstream>
+
 #include "tandem/base/config.h"
 #include "tandem/tool/find.h"
 #include "tandem/tool/messages.h"
@@ -24,6 +26,15 @@ std::string read_files(const std::vector<std::string>& files, const std::string&
   for (const auto& f : files) {
     require_safe_name(f);
     s += "read_verilog -sv " + f + "\n";
+  }
+  return s;
+}
+
+std::string read_formal(const std::vector<std::string>& files) {
+  std::string s;
+  for (const auto& f : files) {
+    require_safe_name(f);
+    s += "read_verilog -sv -formal " + f + "\n";
   }
   return s;
 }
@@ -248,11 +259,7 @@ NeverResult prove_never(const WorkFolder& work, const std::vector<std::string>& 
   require_identifier(signal);
   TANDEM_CHECK(!files.empty(), "a proof without a source file");
   require_identifier(top);
-  std::string script;
-  for (const auto& f : files) {
-    require_safe_name(f);
-    script += "read_verilog -sv -formal " + f + "\n";
-  }
+  std::string script = read_formal(files);
   script += fmt::format("hierarchy -check -top {}\nproc\nflatten\nmemory_dff\nmemory_map\nopt -fast\ntee -q -o proof.txt sat -tempinduct{} -prove {} 0 -set-assumes -show-inputs -maxsteps {} -timeout {}\n", top, induction ? "" : "-baseonly", signal, steps,
                         static_cast<int>(seconds));
   forget(work, "proof.txt");
@@ -270,6 +277,66 @@ NeverResult prove_never(const WorkFolder& work, const std::vector<std::string>& 
   if (r.verdict == Verdict::refuted)
     if (const auto at = text.rfind("  Time "); at != std::string::npos) r.trace = text.substr(at);
   return r;
+}
+
+namespace {
+
+// From what `script` leaves of `top`: registers without a first value, and what is undefined, become inputs, `assume`s constraints.
+NeverResult reach(const WorkFolder& work, std::string script, const std::string& commands, double seconds, const Cancel& cancel) {
+  const std::string tool = "yosys " + find("yosys").version;
+  script += "techmap\nopt -fast\nsetundef -undriven -anyseq\nsetundef -anyseq\ndffunmap\nsimplemap\naigmap\nopt_clean\nwrite_aiger -zinit proof.aig\n";
+  forget(work, "proof.aig");
+  NeverResult r;
+  r.run = run_script(work, "prove.ys", script, 120, Trust::ours, cancel);
+  if (!r.run.ok()) throw tool_failed(tool, r.run, "the design was refused");
+  // "aig M I L O A B C": without an output or a bad state nothing is left to show.
+  const std::string head = work.get("proof.aig");
+  std::vector<std::int64_t> counts;
+  std::istringstream words(head.substr(0, head.find('\n')));
+  std::string format;
+  words >> format;
+  for (std::int64_t n; words >> n;) counts.push_back(n);
+  if (counts.size() < 5) throw Error(Exit::limit, tool + " left no graph to prove");
+  if (counts[3] == 0 && (counts.size() < 6 || counts[5] == 0)) {
+    r.verdict = Verdict::proven;
+    return r;
+  }
+  Process p;
+  p.argv = {find("yosys").path.string() + "-abc", "-q", fmt::format("read_aiger proof.aig; fold; strash; {}scorr; pdr -T {}", commands, static_cast<int>(seconds))};
+  p.folder = work.path();
+  p.seconds = 2 * seconds + 30;
+  r.run = p.run(cancel);
+  if (r.run.timed_out) return r;
+  if (!r.run.ok()) throw tool_failed(tool + "'s abc", r.run, "the proof ended early");
+  constexpr std::string_view kAsserted = " was asserted in frame ";
+  if (r.run.out.find("Property proved.") != std::string::npos) r.verdict = Verdict::proven;
+  if (const auto at = r.run.out.find(kAsserted); at != std::string::npos) {
+    r.verdict = Verdict::refuted;
+    r.steps = static_cast<int>(parse_int(std::string_view(r.run.out).substr(at + kAsserted.size(), r.run.out.find('.', at) - at - kAsserted.size())).value_or(0)) + 1;
+  }
+  return r;
+}
+
+}  // namespace
+
+NeverResult prove_for_ever(const WorkFolder& work, const std::vector<std::string>& files, const std::string& top, const std::string& signal, double seconds, const Cancel& cancel) {
+  require_identifier(signal);
+  require_identifier(top);
+  TANDEM_CHECK(!files.empty(), "a proof without a source file");
+  return reach(work, read_formal(files) + fmt::format("hierarchy -check -top {0}\nproc\nflatten\nmemory_dff\nmemory_map\nopt -fast\nselect -assert-count 1 {0}/w:{1} {0}/o:* %i\nselect -assert-none {0}/o:* {0}/w:{1} %d\n", top, signal),
+               "", seconds, cancel);
+}
+
+NeverResult prove_same(const WorkFolder& work, const std::string& gold, const std::string& gate, const std::string& top, double seconds, const Cancel& cancel) {
+  for (const std::string& m : {gold, gate, top}) require_identifier(m);
+  // Every pair of registers becomes one that both modules read; the second's is compared with it. A register keeps its value through a wire
+  // (no enables inside), so what is compared follows from the cycle before alone.
+  work.put("prove_same.v", "(* techmap_celltype = \"$equiv\" *)\nmodule tandem_same (input A, input B, output Y);\n  assign Y = A;\n  \\$assert same (.A(~(A ^ B)), .EN(1'b1));\nendmodule\n");
+  std::string script = read_formal({gold + ".v", gate + ".v"}) + "proc\nmemory_map\nopt_clean\n";
+  for (const std::string& m : {gold, gate}) script += fmt::format("rename -hide {0}/w:* {0}/t:$dff %co1:+[Q] {0}/w:* %i %d\n", m);
+  script += fmt::format("equiv_make {} {} dut\nselect -assert-min 1 dut/t:$equiv\nhierarchy -top dut\n", gold, gate) + read_formal({top + ".v"}) +
+            fmt::format("hierarchy -check -top {}\nproc\nflatten\ntechmap -map prove_same.v t:$equiv\nchformal -assert -skip 1\n", top);
+  return reach(work, script, "orpos; strash; ", seconds, cancel);
 }
 
 }  // namespace tandem::tool

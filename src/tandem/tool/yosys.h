@@ -99,4 +99,14 @@ struct NeverResult {
 NeverResult prove_never(const WorkFolder& work, const std::vector<std::string>& files, const std::string& top, const std::string& signal,
                         int steps = 16, double seconds = 60, bool induction = true, const Cancel& cancel = Cancel::never());
 
+// The same by property-directed reachability (abc, which comes with yosys), which looks for an invariant of its own: proven for ever,
+// refuted after `steps` cycles, or unknown when the time is up.
+NeverResult prove_for_ever(const WorkFolder& work, const std::vector<std::string>& files, const std::string& top, const std::string& signal,
+                           double seconds = 60, const Cancel& cancel = Cancel::never());
+
+// Two modules of the same ports, `gold` and `gate`, each in the file of its name, in place of a module `dut` in `top`: whether all ports,
+// and all registers that have the same name in both, are the same from the second cycle on when both begin in the same state. What they are
+// is found from the registers of `gold` alone, so memories and multipliers count little. Refuted: some differ, which need not show outside.
+NeverResult prove_same(const WorkFolder& work, const std::string& gold, const std::string& gate, const std::string& top, double seconds = 60, const Cancel& cancel = Cancel::never());
+
 }  // namespace tandem::tool
