@@ -2,13 +2,16 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <optional>
 #include <set>
 
 #include "tandem/base/rng.h"
 #include "tandem/exec/exec.h"
 #include "tandem/ir/random_graph.h"
 #include "tandem/plan/stage_graph.h"
+#include "tandem/proof/alone.h"
 #include "tandem/proof/extremes.h"
 #include "tandem/tool/find.h"
 #include "tandem/tool/iverilog.h"
@@ -351,6 +354,38 @@ TEST(RtlMutation, FaultsAreCaught) {
   EXPECT_GE(static_cast<I>(r.mutants.size()) + r.invalid, p.mutants);
   EXPECT_EQ(r.by_class.size(), static_cast<std::size_t>(kFaultClasses));
   EXPECT_GE(r.caught_share(), 0.99) << r.text();
+}
+
+// A fault that no frame of the whole design shows: its layer alone does, over the range that it is declared for.
+TEST(RtlMutation, ALayerAloneShowsWhatNoFrameReaches) {
+  Sample s = finish(branches(), 0, "net");
+  s.stimulus = {};
+  exec::Executor e(s.program);
+  Tensor t(DType::f32, {1, 2, 3, 3});
+  for (I i = 0; i < t.size(); ++i) t.set(i, 1);
+  e.run({t});
+  append_frame(s.stimulus, s.graph, e, true);
+  std::optional<Mutation> sign;  // of what is never below 0 here
+  for (std::size_t i = 0; i < s.design.stages.size(); ++i)
+    for (const Mutation& m : mutations_of(s.design, static_cast<int>(i)))
+      if (s.design.stages[i].kind == StageKind::affine && m.kind == FaultClass::sign && m.line.find("xe0_0 = ") != std::string::npos && m.to == "1'b0") sign = m;
+  ASSERT_TRUE(sign);
+  const rtl::Design faulty = mutated(s.design, *sign, "gate");
+  std::vector<rtl::Design> designs{s.design, faulty};
+  std::vector<Stimulus> stimuli{s.stimulus, s.stimulus};
+  const int layer = s.design.stages[static_cast<std::size_t>(sign->stage)].layer;
+  int right = 0, wrong = 0;
+  for (const auto& [d, prefix] : {std::pair<const rtl::Design*, const char*>{&s.design, "right"}, {&faulty, "wrong"}})
+    for (Alone& a : alone(*d, s.graph, s.program, prefix, 1)) {
+      const auto [lo, hi] = std::minmax_element(a.stimulus.in.begin(), a.stimulus.in.end());
+      EXPECT_TRUE(*lo == -8 && *hi == 7) << a.layer;
+      if (a.layer == layer) (d == &faulty ? wrong : right) = static_cast<int>(designs.size());
+      designs.push_back(std::move(a.design));
+      stimuli.push_back(std::move(a.stimulus));
+    }
+  ASSERT_TRUE(right && wrong);
+  const std::vector<VerifyResult> r = verify(designs, stimuli);
+  for (std::size_t i = 0; i < r.size(); ++i) EXPECT_EQ(r[i].ok, static_cast<int>(i) != wrong) << designs[i].top << ": " << r[i].text();
 }
 
 // What the drawing and the judging rest on.

@@ -114,7 +114,7 @@ class Selftest {
       software(f, seed);
       if (stats_.engines.count("rtl") && lowers_) {
         try {
-          queue_.push_back(design_of(f, seed, "g0", false));
+          queue_.push_back(design_of(f, seed, "g0", false, true));
         } catch (const Error& e) {
           if (e.code() != Exit::no) throw;
           ++stats_.engines["rtl"].refused;
@@ -337,8 +337,8 @@ class Selftest {
     Stimulus stimulus;
     std::vector<Alone> layers;
   };
-  // Error(no) where hardware cannot do it. The frames: those given, and more where the graph came with few.
-  Queued design_of(const Failing& f, std::uint64_t seed, std::string_view prefix, bool more) {
+  // Error(no) where hardware cannot do it. The frames: those given, and more where the graph came with few. `layers`: each alone too.
+  Queued design_of(const Failing& f, std::uint64_t seed, std::string_view prefix, bool more, bool layers) {
     ExactProgram p = lower_exact(f.graph, 64);
     plan::StageGraph g = plan::stages_from(p, prefix);
     Rng random(seed, "folding");
@@ -354,12 +354,12 @@ class Selftest {
       e.run(q.failing.inputs[k]);
       append_frame(q.stimulus, g, e, look_inside(g, static_cast<std::int64_t>(k)));
     }
-    q.layers = alone(q.design, g, p, fmt::format("{}_alone", prefix), seed);
+    if (layers) q.layers = alone(q.design, g, p, fmt::format("{}_alone", prefix), seed);
     return q;
   }
   void queue_rtl(const Failing& f, std::uint64_t seed) {
     try {
-      queue_.push_back(design_of(f, seed, fmt::format("g{}", queue_.size()), true));
+      queue_.push_back(design_of(f, seed, fmt::format("g{}", queue_.size()), true, true));
     } catch (const Error& e) {
       if (e.code() != Exit::no) throw;
       ++stats_.engines["rtl"].refused;
@@ -413,7 +413,7 @@ class Selftest {
         r[i].words += x.words;
         if (x.ok || !r[i].ok) continue;
         r[i].ok = false;
-        r[i].fault = fmt::format("layer {} alone: {}", a.layer, x.text());
+        r[i].fault = fmt::format("{} {}: {}", kAlone, a.layer, x.text());
       }
     r.resize(some.size());
     return r;
@@ -432,12 +432,13 @@ class Selftest {
   void report_rtl(const Queued& q, const VerifyResult& result) {
     if (replaying_) return save("rtl", result.text(), q.failing, q.seed);
     std::string said = result.text();
+    const bool layers = result.fault.starts_with(kAlone);
     const Failing small = shrink(q.failing, [&](std::span<const Failing> some) {
       std::vector<bool> r(some.size(), false);
       std::vector<Queued> built;
       std::vector<std::size_t> of;
       for (std::size_t i = 0; i < some.size(); ++i) try {
-          built.push_back(design_of(some[i], q.seed, fmt::format("g{}", built.size()), false));
+          built.push_back(design_of(some[i], q.seed, fmt::format("g{}", built.size()), false, layers));
           of.push_back(i);
         } catch (const Error&) {  // hardware cannot do this one
         }
@@ -453,6 +454,7 @@ class Selftest {
     }, kDesignsPerModel, p_.shrink_rounds);
     save("rtl", said, small, q.seed);
   }
+  static constexpr std::string_view kAlone = "alone, layer";
   static constexpr std::uint64_t kFrames = 8;
   static constexpr std::size_t kExtremes = 6;
   static constexpr std::size_t kDesignsPerModel = 20;
