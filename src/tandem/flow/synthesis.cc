@@ -90,7 +90,12 @@ SynthesisResult synthesise(const rtl::Design& d, const SynthesisParams& params, 
   };
   add("logic cells", used("ICESTORM_LC"), "LC", Fidelity::placed, placed);
   add("block RAM", used("ICESTORM_RAM"), "4 kbit blocks", Fidelity::placed, placed);
-  std::string clock = r.fmax.size() < 2 ? placed : fmt::format("{}: the median of {} seeds", placed, r.fmax.size());
+  std::string clock = placed;
+  if (r.fmax.size() > 1) {
+    clock += fmt::format(": the median of {} seeds", r.fmax.size());
+    for (std::size_t i = 0; i < r.fmax.size(); ++i) clock += fmt::format("{}{:.1f}", i ? ", " : " (", r.fmax[i]);
+    clock += " MHz)";
+  }
   if (!r.place.path.empty()) {
     const int stage = stage_of_cell(r.place.path.back().cell);
     clock += fmt::format("; the slowest path ends in {}", stage >= 0 && stage < static_cast<int>(d.modules.size()) ? d.modules[static_cast<std::size_t>(stage)] : "the shell");
