@@ -19,6 +19,7 @@
 #include "tandem/map/optimise.h"
 #include "tandem/map/queues.h"
 #include "tandem/map/multipliers.h"
+#include "tandem/plan/clock.h"
 #include "tandem/plan/constants.h"
 #include "tandem/numerics/format.h"
 #include "tandem/plan/timing.h"
@@ -428,6 +429,11 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
   metric("FF", std::round(estimate.cost.ff), "FF", Fidelity::estimated, fitted);
   spread(family.design_ff);
   metric("BRAM", estimate.cost.bram, r.bram, Fidelity::estimated, fitted);
+  if (const auto c = plan::clock_estimate(shapes, choice.uses_dsp, p.target.device); c && placed) {
+    const auto tenth = [](double mhz) { return std::round(mhz * 10) / 10; };
+    metric("Fmax", tenth(c->mhz), "MHz", Fidelity::estimated, fmt::format("{}; the slowest path in {}", plan::clock_source(), c->stage < 0 ? "the shell" : d.modules[static_cast<std::size_t>(c->stage)]));
+    r.metrics.back().metric.low = tenth(c->low), r.metrics.back().metric.high = tenth(c->high);
+  }
   if (budget.family == plan::Family::xcup) metric("DSP", choice.uses_dsp ? estimate.cost.dsp : 0, r.dsp, Fidelity::estimated, fitted);
 
   {
