@@ -19,12 +19,14 @@
 #include "tandem/map/optimise.h"
 #include "tandem/map/queues.h"
 #include "tandem/map/multipliers.h"
+#include "tandem/plan/clock.h"
 #include "tandem/plan/constants.h"
 #include "tandem/numerics/format.h"
 #include "tandem/plan/timing.h"
 #include "tandem/proof/rewritten.h"
 #include "tandem/rtl/registers.h"
 #include "tandem/tensor/npy.h"
+#include "tandem/tool/liberty.h"
 #include "tandem/tool/work.h"
 
 namespace tandem::flow {
@@ -58,6 +60,24 @@ constexpr double kCompile = 1.2, kSimulate = 5e-10, kPlace = 4, kPlaceLut = 0.00
 constexpr double kModelBytes = 8e6, kNetlistBytes = 4000;
 
 constexpr I kRewrittenFrames = 64;
+
+// The closed forms count gates of tandem45, whose flip-flops are of so many. Libraries differ most in these.
+constexpr double kFlipFlopGates = 4.522 / 0.798;
+// Of a target's library: of its smallest flip-flop. That of tandem45 where the library is not on this machine.
+double flip_flop_gates(const hardware::Target& t) {
+  std::string text;
+  try {
+    text = read_file(hardware::liberty_file(t));
+  } catch (const Error& e) {
+    if (e.code() != Exit::tool_missing) throw;
+    return kFlipFlopGates;
+  }
+  const tool::Liberty l = tool::read_liberty(text, t.liberty);
+  double least = 0;
+  for (const auto& [name, c] : l.cells)
+    if (!c.next_state.empty() && !c.other && (least == 0 || c.area < least)) least = c.area;
+  return least > 0 ? least / l.gate_area : kFlipFlopGates;
+}
 
 struct Exact {
   ir::ExactProgram program;
@@ -308,6 +328,12 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
   budget.bram -= less.bram;
   budget.dsp -= less.dsp;
   const plan::Calibration& family = plan::calibration(budget.family);
+  const double more = budget.family == plan::Family::cells ? flip_flop_gates(p.target) - kFlipFlopGates : 0;
+  const auto cost_of = [&](const plan::StageShape& s) {
+    plan::Cost c = stage_def(s.kind).cost(s, family);
+    c.lut4 += c.ff * more;
+    return c;
+  };
   const bool placed = budget.family == plan::Family::ice40;
   r.lut = family.lut, r.bram = family.bram, r.dsp = family.dsp;
   budget.multipliers = p.multipliers > 0 ? p.multipliers : !placed && !p.folding && !(p.throughput > 0) ? 64 : 0;
@@ -344,7 +370,7 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
   plan::measure_constants(g, shapes);
   estimate.cost = {};
   for (const plan::StageShape& s : shapes) {
-    const plan::Cost c = stage_def(s.kind).cost(s, family);
+    const plan::Cost c = cost_of(s);
     estimate.cost.lut4 += c.lut4, estimate.cost.bram += c.bram, estimate.cost.dsp += c.dsp, estimate.cost.dsp_lut4 += c.dsp_lut4, estimate.cost.ff += c.ff;
   }
   r.limit = choice.limit;
@@ -368,7 +394,7 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
                 : l.kind == plan::LayerKind::dense ? fmt::format("{} -> {}", l.mw, l.mh) : std::to_string(l.out.elements);
     for (const plan::StageShape& s : shapes)
       if (s.layer == static_cast<int>(i)) {
-        const plan::Cost c = stage_def(s.kind).cost(s, family);
+        const plan::Cost c = cost_of(s);
         row.cycles = std::max(row.cycles, stage_def(s.kind).cycles(s));
         row.cost.lut4 += choice.uses_dsp ? c.lut4 - c.dsp_lut4 : c.lut4;
         row.cost.bram += c.bram;
@@ -403,6 +429,11 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
   metric("FF", std::round(estimate.cost.ff), "FF", Fidelity::estimated, fitted);
   spread(family.design_ff);
   metric("BRAM", estimate.cost.bram, r.bram, Fidelity::estimated, fitted);
+  if (const auto c = plan::clock_estimate(shapes, choice.uses_dsp, p.target.device); c && placed) {
+    const auto tenth = [](double mhz) { return std::round(mhz * 10) / 10; };
+    metric("Fmax", tenth(c->mhz), "MHz", Fidelity::estimated, fmt::format("{}; the slowest path in {}", plan::clock_source(), c->stage < 0 ? "the shell" : d.modules[static_cast<std::size_t>(c->stage)]));
+    r.metrics.back().metric.low = tenth(c->low), r.metrics.back().metric.high = tenth(c->high);
+  }
   if (budget.family == plan::Family::xcup) metric("DSP", choice.uses_dsp ? estimate.cost.dsp : 0, r.dsp, Fidelity::estimated, fitted);
 
   {
@@ -592,7 +623,7 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
   }
   if (r.stages || r.cells)
     for (std::size_t i = 0; i < shapes.size(); ++i) {
-      const plan::Cost c = stage_def(shapes[i].kind).cost(shapes[i], family);
+      const plan::Cost c = cost_of(shapes[i]);
       const plan::Calibration::Spread& s = family.stage[static_cast<std::size_t>(shapes[i].kind)];
       const double lut = choice.uses_dsp ? c.lut4 - c.dsp_lut4 : c.lut4;
       r.stage_counts.push_back({d.modules[i], lut, lut * s.low, lut * s.high, r.stages ? static_cast<double>(r.stages->stages[i].cells.lut) : r.cells->stages[i].count.area_um2 / r.cells->gate_area});

@@ -335,8 +335,6 @@ CalibrationFit fit(const std::vector<StageSample>& samples, const plan::Calibrat
   return r;
 }
 
-namespace {
-
 std::optional<rtl::Design> sample_design(plan::Family family, std::uint64_t seed, I i) {
   const Rng r(seed, fmt::format("calibrate {}", i));
   const bool forms = i >= kForms;
@@ -361,8 +359,6 @@ std::optional<rtl::Design> sample_design(plan::Family family, std::uint64_t seed
   plan::measure_constants(g, d.stages);
   return d;
 }
-
-}  // namespace
 
 std::vector<plan::StageShape> sample_shapes(plan::Family family, std::uint64_t seed, I network) {
   const auto d = sample_design(family, seed, network);

@@ -4,12 +4,14 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "tandem/base/cancel.h"
 #include "tandem/plan/stages.h"
+#include "tandem/rtl/generate.h"
 
 namespace tandem::flow {
 
@@ -44,6 +46,9 @@ std::vector<StageSample> sample_stages(plan::Family family, std::uint64_t seed, 
 
 // The stages of one of these networks, constants measured, not synthesised; none where hardware refuses the network.
 std::vector<plan::StageShape> sample_shapes(plan::Family family, std::uint64_t seed, std::int64_t network);
+
+// The same, generated: stages and Verilog.
+std::optional<rtl::Design> sample_design(plan::Family family, std::uint64_t seed, std::int64_t network);
 
 // Rows as they stand in plan/calibration.cc.
 std::string rows_text(const CalibrationFit& f);

@@ -1,6 +1,7 @@
 #include "tandem/flow/synthesis.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 
 #include "tandem/base/config.h"
@@ -12,6 +13,17 @@
 #include "tandem/tool/work.h"
 
 namespace tandem::flow {
+
+int stage_of_cell(const std::string& cell) {
+  // Stages are instances u00, u01, ... of the top, flattened with dots.
+  for (std::size_t at = 0; (at = cell.find('u', at)) != std::string::npos; ++at) {
+    if (at > 0 && cell[at - 1] != '.') continue;
+    std::size_t end = at + 1;
+    while (end < cell.size() && std::isdigit(static_cast<unsigned char>(cell[end]))) ++end;
+    if (end - at >= 3 && end - at < 8 && end < cell.size() && cell[end] == '.') return std::stoi(cell.substr(at + 1, end - at - 1));
+  }
+  return -1;
+}
 
 SynthesisResult synthesise(const rtl::Design& d, const SynthesisParams& params, const Cancel& cancel) {
   SynthesisResult r;
@@ -78,7 +90,17 @@ SynthesisResult synthesise(const rtl::Design& d, const SynthesisParams& params, 
   };
   add("logic cells", used("ICESTORM_LC"), "LC", Fidelity::placed, placed);
   add("block RAM", used("ICESTORM_RAM"), "4 kbit blocks", Fidelity::placed, placed);
-  add("Fmax", r.place.fmax, "MHz", Fidelity::placed, r.fmax.size() < 2 ? placed : fmt::format("{}: the median of {} seeds", placed, r.fmax.size()));
+  std::string clock = placed;
+  if (r.fmax.size() > 1) {
+    clock += fmt::format(": the median of {} seeds", r.fmax.size());
+    for (std::size_t i = 0; i < r.fmax.size(); ++i) clock += fmt::format("{}{:.1f}", i ? ", " : " (", r.fmax[i]);
+    clock += " MHz)";
+  }
+  if (!r.place.path.empty()) {
+    const int stage = stage_of_cell(r.place.path.back().cell);
+    clock += fmt::format("; the slowest path ends in {}", stage >= 0 && stage < static_cast<int>(d.modules.size()) ? d.modules[static_cast<std::size_t>(stage)] : "the shell");
+  }
+  add("Fmax", r.place.fmax, "MHz", Fidelity::placed, std::move(clock));
   if (r.fmax.size() > 1) r.metrics.back().metric.low = r.fmax.front(), r.metrics.back().metric.high = r.fmax.back();
   r.bitstream = tool::pack_ice40(work, r.place.asc, cancel);
   add("bitstream", static_cast<double>(r.bitstream.size()), "bytes", Fidelity::placed, placed);

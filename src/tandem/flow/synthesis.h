@@ -37,6 +37,9 @@ struct SynthesisResult {
 // Throws Error(tool_missing) naming the package, Error(bad_input) when a tool refuses our Verilog.
 SynthesisResult synthesise(const rtl::Design& d, const SynthesisParams& params, const Cancel& cancel = Cancel::never());
 
+// Of the cells of a placed netlist, in which stage of the design they are; -1: in the shell or between stages.
+int stage_of_cell(const std::string& cell);
+
 // What yosys makes of a design without the shell, as Verilog of iCE40 cells with yosys' own models of them: for verify().
 rtl::Design ice40_netlist(const rtl::Design& d, bool dsp, const Cancel& cancel = Cancel::never());
 

@@ -142,6 +142,13 @@ TEST(RtlSynthesis, SmallNetworkIsPlacedAndPacked) {
   ASSERT_TRUE(r.place.fits) << r.place.reason;
   EXPECT_EQ(r.bitstream.size(), 104090u);
   EXPECT_GT(r.place.fmax, 12);
+  // The slowest path from register to register, and it is as long as the clock says.
+  ASSERT_FALSE(r.place.path.empty());
+  double ns = 0;
+  for (const tool::PathStep& step : r.place.path) ns += step.ns;
+  EXPECT_NEAR(1000 / ns, r.place.fmax, 0.01 * r.place.fmax);
+  // The counters of the UART were it once: yosys broke their carry chains at every bit.
+  EXPECT_EQ(r.place.path.back().cell.find("x.count"), std::string::npos) << r.place.path.back().cell;
   EXPECT_GE(r.place.utilisation.at("ICESTORM_LC").used, r.cells.lut4);
   EXPECT_GE(r.cells.bram, 1);  // the byte FIFO
   for (const NamedMetric& m : r.metrics) {

@@ -241,7 +241,7 @@ std::string design_page(const Design& d, bool linked, std::string_view up, std::
     figure("LUT4", "LUT4", "", {Fidelity::synthesised, Fidelity::estimated});
     figure("LUT", "LUT", "", {Fidelity::synthesised, Fidelity::estimated});
   }
-  figure("Fmax", "Fmax", "MHz", {Fidelity::placed});
+  figure("Fmax", "Fmax", "MHz", {Fidelity::placed, Fidelity::estimated});
   figure("Words that differ", "mismatches", "", {Fidelity::rtl_simulated});
   p.figures(top);
 

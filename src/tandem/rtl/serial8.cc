@@ -20,6 +20,8 @@ std::string fill(std::string t, std::initializer_list<std::pair<std::string_view
   return t;
 }
 
+// yosys 0.23 merges a mux behind `count - 1` into the adder's LUTs in a way that nextpnr cannot pack with the carries: the chain is broken
+// at every bit, and was the slowest path of small designs (108.7 MHz on hx8k with every seed). So a load is a mux in front of the adder.
 constexpr const char* kReceiver = R"(// Samples in the middle of each bit; a start bit that does not last is noise.
 module @P@_uart_rx (
   input  wire clk,
@@ -35,20 +37,19 @@ module @P@_uart_rx (
   reg busy;
   wire line = sync[1];
   wire tick = count == @DB1@'d0;
+  wire [@DB@:0] from = tick ? @DB1@'d@BIT@ : count;
   assign idle_line = line;
   always @(posedge clk) begin
     sync <= {sync[0], rx};
     valid <= 1'b0;
+    if (!busy) count <= @DB1@'d@HALF@;
+    else count <= from - @DB1@'d1;
     if (!rst_n) begin  // the line itself is watched on: a break ends when it rises
       busy <= 1'b0;
     end else if (!busy) begin
-      count <= @DB1@'d@HALF@;
       bit_index <= 4'd0;
       if (!line) busy <= 1'b1;
-    end else if (!tick) begin
-      count <= count - @DB1@'d1;
-    end else begin
-      count <= @DB1@'d@FULL@;
+    end else if (tick) begin
       bit_index <= bit_index + 4'd1;
       if (bit_index == 4'd0) begin
         if (line) busy <= 1'b0;
@@ -75,7 +76,11 @@ constexpr const char* kTransmitter = R"(module @P@_uart_tx (
   reg [3:0] left;
   reg [8:0] shift;
   assign ready = left == 4'd0;
+  wire tick = count == @DB1@'d0;
+  wire [@DB@:0] from = tick ? @DB1@'d@BIT@ : count;
   always @(posedge clk) begin
+    if (ready) count <= @DB1@'d@FULL@;
+    else count <= from - @DB1@'d1;
     if (!rst_n) begin
       tx <= 1'b1;
       left <= 4'd0;
@@ -84,15 +89,11 @@ constexpr const char* kTransmitter = R"(module @P@_uart_tx (
         tx <= 1'b0;
         shift <= {1'b1, data};
         left <= 4'd10;
-        count <= @DB1@'d@FULL@;
       end
-    end else if (count != @DB1@'d0) begin
-      count <= count - @DB1@'d1;
-    end else begin
+    end else if (tick) begin
       tx <= shift[0];
       shift <= {1'b1, shift[8:1]};
       left <= left - 4'd1;
-      count <= @DB1@'d@FULL@;
     end
   end
 endmodule
@@ -127,8 +128,7 @@ constexpr const char* kFifo = R"(module @P@_uart_fifo (
     end else begin
       if (put) wr <= wr + 9'd1;
       if (get) rd <= rd + 9'd1;
-      if (put & ~get) held <= held + 10'd1;
-      if (get & ~put) held <= held - 10'd1;
+      if (put ^ get) held <= held + {{9{get}}, 1'b1};
       if (get) out_valid <= 1'b1;
       else if (out_ready) out_valid <= 1'b0;
     end
@@ -235,6 +235,7 @@ Shell serial8(const Design& d, std::string_view part, int clocks_per_bit) {
                     {"DB", std::to_string(db - 1)},
                     {"HALF", std::to_string(clocks_per_bit / 2 - 1)},
                     {"FULL", std::to_string(clocks_per_bit - 1)},
+                    {"BIT", std::to_string(clocks_per_bit % (std::int64_t{1} << db))},  // one bit before FULL
                     {"BB1", std::to_string(bb)},
                     {"BB", std::to_string(bb - 1)},
                     {"BREAK", std::to_string(clocks_per_bit * 256)},

@@ -51,6 +51,16 @@ PlaceResult place_ice40(const WorkFolder& work, const std::string& json, const P
     slowest = std::min(slowest, mhz);
   }
   if (!r.fmax_mhz.empty()) r.fmax = slowest;
+  for (const auto& [clock, mhz] : r.fmax_mhz) {
+    if (mhz != slowest || !report.has("critical_paths")) continue;
+    const std::string edge = "posedge " + clock;
+    for (const Config& path : report.at("critical_paths").items()) {
+      if (path.required<std::string>("from") != edge || path.required<std::string>("to") != edge) continue;
+      for (const Config& step : path.at("path").items())
+        r.path.push_back({step.required<std::string>("type"), step.at("to").required<std::string>("cell"), step.at("to").required<std::string>("port"),
+                          step.optional_or<std::string>("net", ""), step.required<double>("delay")});
+    }
+  }
   // The bitstream text of a part names its device and is never short.
   const std::string asc = work.get(r.asc);
   if (asc.find(".device") == std::string::npos) throw Error(Exit::limit, r.tool + " left an incomplete layout").fix("look for a full disk");

@@ -23,12 +23,19 @@ struct PlaceOptions {
 struct Utilisation {
   std::int64_t used = 0, available = 0;
 };
+// One step of a path: through a cell (clk-to-q, logic, setup) or along a net (routing).
+struct PathStep {
+  std::string type, cell, port;    // the cell it arrives at
+  std::string net;                 // of a routing step
+  double ns = 0;
+};
 struct PlaceResult {
   bool fits = false;               // placed and routed
   std::string reason;              // when not: nextpnr's error
   std::map<std::string, Utilisation> utilisation;  // ICESTORM_LC, ICESTORM_RAM, ICESTORM_DSP, ICESTORM_SPRAM, SB_IO, ...
   std::map<std::string, double> fmax_mhz;          // per clock net
   double fmax = 0;                 // of the slowest clock; 0 when there is none
+  std::vector<PathStep> path;      // the longest one between registers of the slowest clock
   std::string asc;                 // name in the work folder
   std::string tool;                // "nextpnr-ice40 0.4"
   ProcessResult run;
