@@ -15,7 +15,7 @@ namespace tandem::plan {
 // those of iCE40, gates 4.6 a LUT4 and 6 a flip-flop. The flip-flops of rescale are iCE40's in standard cells too.
 const Calibration& ice40_calibration() {
   static const Calibration c{
-      Family::ice40, "LUT4", "4 kbit blocks", "SB_MAC16", "closed forms fitted to 604 stages, yosys 0.23 synth_ice40", 11,
+      Family::ice40, "LUT4", "4 kbit blocks", "SB_MAC16", "closed forms fitted to 1,342 stages, yosys 0.23 synth_ice40", 11,
       {{
           {0.901, 2.26, 0.85},  // pad: 18 stages, median error 3 %, largest 7 %
           {0, 1.55, 5.64, 0.811, 0, 5, 2.92, 5.84},  // window: 51 stages, median error 8 %, largest 45 %
@@ -89,7 +89,7 @@ const Calibration& ice40_calibration() {
 
 const Calibration& xcup_calibration() {
   static const Calibration c{
-      Family::xcup, "LUT6", "18 kbit blocks", "DSP48E2", "closed forms fitted to 604 stages, yosys 0.23 synth_xilinx", 9,
+      Family::xcup, "LUT6", "18 kbit blocks", "DSP48E2", "closed forms fitted to 1,291 stages, yosys 0.23 synth_xilinx", 9,
       {{
           {0, 1.83, 0.97},  // pad: 18 stages, median error 5 %, largest 58 %
           {0, 1.39, 6.07, 0, 0.798, 2.68, 1.5},  // window: 51 stages, median error 6 %, largest 37 %
