@@ -51,7 +51,7 @@ Run setup(Options& o) {
   };
   auto a = std::make_shared<Args>();
   o.option("--target", a->target, "Device whose family is calibrated (default xcup)");
-  o.option("--networks", a->networks, "How many random networks of each sort: chains, and those with branches, moves and every form of the matrix unit (default 40)");
+  o.option("--networks", a->networks, "How many random networks of each sort: chains; with branches, moves and every form of the matrix unit; single layers; requantised channels (default 40)");
   o.flag("--clock", a->clock, "Fit the estimate of Fmax instead (iCE40): the networks are placed, those of about 250 to 1,300 LUTs");
   return [a](Context& c) {
     if (a->networks < 1 || a->networks > 10000) throw bad_input("--networks is {}", a->networks).expected("1 to 10000");
@@ -63,7 +63,7 @@ Run setup(Options& o) {
     Progress progress("calibrate", static_cast<std::uint64_t>(a->networks));
     for (std::int64_t i = 0; i < a->networks; i += kGroup) {
       const std::int64_t n = std::min(kGroup, a->networks - i);
-      for (const std::int64_t first : {i, flow::kForms + i})
+      for (const std::int64_t first : {i, flow::kForms + i, flow::kLayers + i, flow::kChannels + i})
         for (auto& s : flow::sample_stages(family, c.seed, first, n, &tool, *c.cancel)) samples.push_back(s);
       progress.update(static_cast<std::uint64_t>(i + n), fmt::format("{} stages", samples.size()));
     }
@@ -72,7 +72,7 @@ Run setup(Options& o) {
     f.tool = tool;
     if (c.json) {
       JsonWriter j;
-      j.object().field("target", a->target).field("tool", f.tool).field("networks", a->networks).field("seed", c.seed).field("stages", f.samples).field("bram_differs", f.bram_differs);
+      j.object().field("target", a->target).field("tool", f.tool).field("networks", a->networks).field("seed", c.seed).field("stages", f.samples).field("bram_differs", f.bram_differs).field("dsp_differs", f.dsp_differs);
       j.key("kinds").array();
       for (const flow::KindFit& k : f.kinds)
         j.object().field("kind", plan::stage_def(k.kind).name).field("samples", k.samples).field("median_error", k.median_error).field("largest_error", k.largest_error)
@@ -80,7 +80,7 @@ Run setup(Options& o) {
       c.print(j.end().end());
     } else {
       c.print(flow::rows_text(f));
-      c.print(fmt::format("{} stages of {} networks, seed {}, {}; block RAMs differ from the rule in {}\n", f.samples, a->networks, c.seed, f.tool, f.bram_differs));
+      c.print(fmt::format("{} stages of {} networks, seed {}, {}; block RAMs differ from the rule in {}, DSPs in {}\n", f.samples, a->networks, c.seed, f.tool, f.bram_differs, f.dsp_differs));
     }
     return Exit::done;
   };

@@ -371,7 +371,7 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
   estimate.cost = {};
   for (const plan::StageShape& s : shapes) {
     const plan::Cost c = cost_of(s);
-    estimate.cost.lut4 += c.lut4, estimate.cost.bram += c.bram, estimate.cost.dsp += c.dsp, estimate.cost.dsp_lut4 += c.dsp_lut4, estimate.cost.ff += c.ff;
+    estimate.cost.lut4 += c.lut4, estimate.cost.bram += c.bram, estimate.cost.dsp += c.dsp, estimate.cost.dsp_lut4 += c.dsp_lut4, estimate.cost.ff += c.ff, estimate.cost.dsp_ff += c.dsp_ff;
   }
   r.limit = choice.limit;
   r.uses_dsp = choice.uses_dsp;
@@ -399,7 +399,7 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
         row.cost.lut4 += choice.uses_dsp ? c.lut4 - c.dsp_lut4 : c.lut4;
         row.cost.bram += c.bram;
         row.cost.dsp += choice.uses_dsp ? c.dsp : 0;
-        row.cost.ff += c.ff;
+        row.cost.ff += choice.uses_dsp ? c.ff - c.dsp_ff : c.ff;
         const auto& spread = family.stage[static_cast<std::size_t>(s.kind)];
         row.low += (choice.uses_dsp ? c.lut4 - c.dsp_lut4 : c.lut4) * spread.low;
         row.high += (choice.uses_dsp ? c.lut4 - c.dsp_lut4 : c.lut4) * spread.high;
@@ -426,7 +426,7 @@ BuildResult build_once(const ir::Graph& model, const BuildParams& p, const Less&
     m.low = std::round(m.value * s.low), m.high = std::round(m.value * s.high);
   };
   spread(family.design);
-  metric("FF", std::round(estimate.cost.ff), "FF", Fidelity::estimated, fitted);
+  metric("FF", std::round(estimate.cost.ff - (choice.uses_dsp ? estimate.cost.dsp_ff : 0)), "FF", Fidelity::estimated, fitted);
   spread(family.design_ff);
   metric("BRAM", estimate.cost.bram, r.bram, Fidelity::estimated, fitted);
   if (const auto c = plan::clock_estimate(shapes, choice.uses_dsp, p.target.device); c && placed) {

@@ -9,6 +9,7 @@
 #include "tandem/flow/synthesis.h"
 #include "tandem/ir/exact.h"
 #include "tandem/ir/op.h"
+#include "tandem/ir/ops/by_table.h"
 #include "tandem/plan/constants.h"
 
 namespace tandem::flow {
@@ -112,7 +113,7 @@ struct FormsMaker : Maker {
   using Maker::Maker;
 
   ValueId add(const std::string& op, std::vector<ValueId> in, std::map<std::string, ir::Attribute> a = {}) {
-    const ValueId y = g.add_node(op, std::move(in), std::move(a));
+    const ValueId y = g.add_node(op, std::move(in), std::move(a), "", op.starts_with("Table") ? "tandem" : "");
     ir::infer_shapes(g);
     return y;
   }
@@ -199,6 +200,65 @@ struct FormsMaker : Maker {
   }
 };
 
+// A layer of many channels, each requantised for itself.
+struct ChannelsMaker : FormsMaker {
+  using FormsMaker::FormsMaker;
+
+  void run() {
+    shape = {1, I(8) << r.range(0, 3)};
+    x = g.add_input("x", DType::f32, ir::dims_of(shape));
+    is_signed = r.chance(0.5);
+    x = quant(x, 1, r.range(2, 4), is_signed, false);
+    ir::infer_shapes(g);
+    const I m = I(8) << r.range(0, 4), terms = shape[1];
+    x = add("MatMul", {x, weights({terms, m}, r.range(2, 4))});
+    shape = {1, m};
+    requantise(terms, m);
+    g.outputs = {x};
+    ir::infer_shapes(g);
+  }
+};
+
+// One layer each: matrices of more shapes than fit into a network above, and the vector operators.
+struct LayersMaker : FormsMaker {
+  using FormsMaker::FormsMaker;
+
+  ValueId table(const std::vector<std::int32_t>& t) { return g.add_constant(g.unique_name("t"), Tensor::of<std::int32_t>({static_cast<I>(t.size())}, t)); }
+  void input(Shape s, double scale, I bits) {
+    shape = std::move(s);
+    x = g.add_input("x", DType::f32, ir::dims_of(shape));
+    is_signed = r.chance(0.5);
+    x = quant(x, scale, bits, is_signed, false);
+    ir::infer_shapes(g);
+  }
+  void run() {
+    const I what = r.range(0, 12), bits = r.range(2, 8);
+    if (what < 6) {
+      input({1, I(1) << r.range(2, 8)}, 1, r.range(1, 8));
+      x = add("MatMul", {x, weights({shape[1], r.range(2, 32)}, r.range(2, 8))});
+    } else if (what < 10) {
+      input({1, r.range(2, 12), r.range(3, 6), r.range(3, 6)}, 1, bits);
+      depthwise();
+    } else {
+      const float scale = static_cast<float>(r.range(1, 32)) / 64;
+      input({1, r.range(3, 48)}, scale, bits);
+      const I root = r.range(8, 16);
+      if (what == 10) add("TopK", {x, ints({r.range(1, std::min<I>(6, shape[1]))})}, {{"axis", I(1)}, {"largest", I(r.chance(0.7))}});
+      if (what == 11) x = add("TableSoftmax", {x, table(ir::tflite_exponentials(scale, 1, r.range(2, 256)))}, {{"axis", I(1)}, {"x_scale", static_cast<double>(scale)}, {"bits", r.range(1, 16)}});
+      if (what == 12)
+        x = add("TableNormalize", {x, table(ir::root_table(static_cast<int>(r.range(3, 9)), static_cast<int>(root)))},
+                {{"axis", I(1)}, {"x_scale", static_cast<double>(scale)}, {"root_bits", root}, {"bits", r.range(0, root - 1)}, {"epsilon", 0.0078125}});
+      if (what == 10) {
+        g.nodes.back().outputs.push_back(g.add_value(g.unique_name("places")));
+        ir::infer_shapes(g);
+        x = g.nodes.back().outputs[r.chance(0.5) ? 1 : 0];
+      }
+    }
+    g.outputs = {x};
+    ir::infer_shapes(g);
+  }
+};
+
 plan::Folding random_folding(const plan::StageGraph& g, plan::Family family, Rng r, bool forms) {
   plan::Folding f = plan::smallest_folding(g);
   auto divisor = [&](I n) {
@@ -221,10 +281,10 @@ plan::Folding random_folding(const plan::StageGraph& g, plan::Family family, Rng
     if (!dense && l.kind != plan::LayerKind::depthwise) continue;
     std::vector all{Multipliers::plain, Multipliers::logic, Multipliers::logic, Multipliers::packed, Multipliers::packed, Multipliers::constant};
     const Multipliers m = r.pick(all);
-    if (m == Multipliers::constant && (!dense || l.groups > 1)) continue;
+    if (m == Multipliers::constant && (!dense || l.groups > 1 || l.mw * l.mh > 1000)) continue;
     const plan::Values& in = g.values_of(l.in[0]);
     const I fit = std::min<I>(f.of[i].pe, plan::products_per_dsp(family, in.bits, in.is_signed, l.weight_bits));
-    if (m == Multipliers::packed && (!several || fit < 2)) continue;
+    if (m == Multipliers::packed && (!several || fit < 2 || family == plan::Family::cells)) continue;
     f.of[i].multipliers = m;
     f.of[i].per_dsp = static_cast<int>(r.range(2, std::max<I>(2, fit)));
     if (m == Multipliers::constant) f.of[i].pe = l.mh;
@@ -239,15 +299,17 @@ namespace {
 using Row = plan::Calibration::Row;
 constexpr std::size_t kColumns = std::tuple_size_v<Row>;
 
-// A closed form is linear in its coefficients: its value for a unit vector is the regressor.
-Row regressors(const plan::StageShape& s, const plan::Calibration& c) {
-  const std::size_t at = static_cast<std::size_t>(s.kind);
-  Row x{};
+// A closed form is linear in its coefficients: its value for a unit vector is the regressor, of LUTs and of flip-flops.
+std::pair<Row, Row> regressors(const StageSample& s, const plan::Calibration& c) {
+  const std::size_t at = static_cast<std::size_t>(s.shape.kind);
+  std::pair<Row, Row> x{};
+  plan::Calibration unit = c;
   for (std::size_t j = 0; j < kColumns; ++j) {
-    plan::Calibration unit = c;
-    unit.lut4 = {};
-    unit.lut4[at][j] = 1;
-    x[j] = plan::stage_def(s.kind).cost(s, unit).lut4;
+    unit.lut4 = unit.ff = {};
+    unit.lut4[at][j] = unit.ff[at][j] = 1;
+    const plan::Cost k = plan::stage_def(s.shape.kind).cost(s.shape, unit);
+    x.first[j] = s.dsp ? k.lut4 - k.dsp_lut4 : k.lut4;
+    x.second[j] = s.dsp ? k.ff - k.dsp_ff : k.ff;
   }
   return x;
 }
@@ -300,26 +362,37 @@ CalibrationFit fit(const std::vector<StageSample>& samples, const plan::Calibrat
   CalibrationFit r;
   r.family = start.family;
   r.samples = static_cast<I>(samples.size());
-  for (const StageSample& s : samples) r.bram_differs += plan::stage_def(s.shape.kind).cost(s.shape, start).bram != s.bram;
+  for (const StageSample& s : samples) {
+    const plan::Cost k = plan::stage_def(s.shape.kind).cost(s.shape, start);
+    r.bram_differs += !s.dsp && k.bram != s.bram;
+    r.dsp_differs += s.dsp && k.dsp != s.dsps;
+  }
   for (const plan::StageDef& def : plan::all_stages()) {
     const std::size_t at = static_cast<std::size_t>(def.kind);
     KindFit k;
     k.kind = def.kind;
     k.lut = start.lut4[at], k.ff = start.ff[at], k.spread = start.stage[at];
-    std::vector<Row> rows;
+    std::vector<Row> rows, ff_rows;
     std::vector<double> lut, ff;
+    std::vector<bool> dsp;
     for (const StageSample& s : samples) {
       if (s.shape.kind != def.kind) continue;
-      rows.push_back(regressors(s.shape, start));
+      const auto [of_lut, of_ff] = regressors(s, start);
+      rows.push_back(of_lut);
+      ff_rows.push_back(of_ff);
       lut.push_back(s.lut);
       ff.push_back(s.ff);
+      dsp.push_back(s.dsp);
     }
     k.samples = static_cast<I>(rows.size());
     if (!rows.empty()) {
       k.lut = solve(rows, lut);
-      k.ff = solve(rows, ff);
+      k.ff = solve(ff_rows, ff);
+      // What shares multipliers is judged with them.
+      const bool with_dsp = std::any_of(dsp.begin(), dsp.end(), [](bool x) { return x; });
       std::vector<double> errors, ratios;
       for (std::size_t i = 0; i < rows.size(); ++i) {
+        if (with_dsp && !dsp[i]) continue;
         const double y = dot(rows[i], k.lut);
         errors.push_back(std::abs(y - lut[i]) / std::max(lut[i], 8.0));
         if (y > 0) ratios.push_back(lut[i] / y);
@@ -338,16 +411,11 @@ CalibrationFit fit(const std::vector<StageSample>& samples, const plan::Calibrat
 std::optional<rtl::Design> sample_design(plan::Family family, std::uint64_t seed, I i) {
   const Rng r(seed, fmt::format("calibrate {}", i));
   const bool forms = i >= kForms;
-  ir::Graph net;
-  if (forms) {
-    FormsMaker m(r.fork("net"));
+  const auto made = [&](auto m) {
     m.run();
-    net = std::move(m.g);
-  } else {
-    Maker m(r.fork("net"));
-    m.run();
-    net = std::move(m.g);
-  }
+    return std::move(m.g);
+  };
+  ir::Graph net = i >= kChannels ? made(ChannelsMaker(r.fork("net"))) : i >= kLayers ? made(LayersMaker(r.fork("net"))) : forms ? made(FormsMaker(r.fork("net"))) : made(Maker(r.fork("net")));
   plan::StageGraph g;
   try {
     g = plan::stages_from(ir::lower_exact(net, 64), "calibration");
@@ -386,13 +454,29 @@ std::vector<StageSample> sample_stages(plan::Family family, std::uint64_t seed, 
       r.push_back({all.stages[i], n[i].count.area_um2 / gate, static_cast<double>(n[i].count.macros), static_cast<double>(n[i].count.ff), network[i]});
     return r;
   }
-  StageSynthesisParams p;
-  p.fabric = family == plan::Family::xcup ? tool::Fabric::xcup : tool::Fabric::ice40;
-  p.dsp = false;
-  const StageSynthesis s = synthesise_stages(all, p, cancel);
-  if (tool) *tool = s.tool;
-  for (std::size_t i = 0; i < all.stages.size(); ++i)
-    r.push_back({all.stages[i], static_cast<double>(s.stages[i].cells.lut), static_cast<double>(s.stages[i].cells.bram), static_cast<double>(s.stages[i].cells.ff), network[i]});
+  // What shares multipliers is there for DSPs; single layers are measured without them too.
+  for (const bool dsp : {false, true}) {
+    rtl::Design some;
+    some.top = all.top;
+    std::vector<I> of;
+    for (std::size_t i = 0; i < all.stages.size(); ++i) {
+      const bool packed = all.stages[i].kind == plan::StageKind::mvau_packed;
+      if (dsp ? !packed : packed && network[i] < kLayers) continue;
+      some.stages.push_back(all.stages[i]);
+      some.modules.push_back(all.modules[i]);
+      of.push_back(network[i]);
+    }
+    some.files = dsp ? std::move(all.files) : all.files;
+    StageSynthesisParams p;
+    p.fabric = family == plan::Family::xcup ? tool::Fabric::xcup : tool::Fabric::ice40;
+    p.dsp = dsp;
+    const StageSynthesis s = synthesise_stages(some, p, cancel);
+    if (tool) *tool = s.tool;
+    for (std::size_t i = 0; i < of.size(); ++i) {
+      const tool::FabricCells& c = s.stages[i].cells;
+      r.push_back({some.stages[i], static_cast<double>(c.lut), static_cast<double>(c.bram), static_cast<double>(c.ff), of[i], dsp, dsp ? static_cast<double>(c.dsp) : 0.0});
+    }
+  }
   return r;
 }
 

@@ -17,8 +17,10 @@ namespace tandem::flow {
 
 struct StageSample {
   plan::StageShape shape;
-  double lut = 0, bram = 0, ff = 0;  // synthesised, multipliers in logic
+  double lut = 0, bram = 0, ff = 0;  // synthesised
   std::int64_t network = 0;
+  bool dsp = false;                  // multipliers became `dsps` DSPs, else logic
+  double dsps = 0;
 };
 struct KindFit {
   plan::StageKind kind{};
@@ -29,7 +31,7 @@ struct KindFit {
 };
 struct CalibrationFit {
   plan::Family family{};
-  std::int64_t samples = 0, bram_differs = 0;  // stages whose block RAMs differ from the rule
+  std::int64_t samples = 0, bram_differs = 0, dsp_differs = 0;  // stages whose block RAMs or DSPs differ from the rule
   std::vector<KindFit> kinds;                  // one per kind, in their order; no samples: the coefficients given
   std::string tool;
 };
@@ -40,7 +42,12 @@ CalibrationFit fit(const std::vector<StageSample>& samples, const plan::Calibrat
 // Networks from this number on have streams that part, meet and change their order, and every form of the matrix unit; those before are
 // chains of layers.
 inline constexpr std::int64_t kForms = 10'000;
-// Networks `first` to `first + count - 1` of a seed. Deterministic.
+// From here on each is one layer: a matrix of any form, or a vector operator.
+inline constexpr std::int64_t kLayers = 20'000;
+// From here on: a matrix of many outputs and their requantiser.
+inline constexpr std::int64_t kChannels = 30'000;
+// Networks `first` to `first + count - 1` of a seed; units whose rows share multipliers come
+// with DSPs, of single layers (kLayers on) without them too. Deterministic.
 std::vector<StageSample> sample_stages(plan::Family family, std::uint64_t seed, std::int64_t first, std::int64_t count,
                                        std::string* tool = nullptr, const Cancel& cancel = Cancel::never());
 

@@ -5,22 +5,23 @@ namespace tandem::plan {
 // One row per stage kind, in the order of StageKind; what each column multiplies stands in the closed form of the stage (stages.cc).
 // Fitted as `tandem calibrate` does, to stages of random networks (flow/calibrate.cc, seed 0), each synthesised alone; coefficients >= 0 of
 // least relative errors. Affine stages do not occur in these networks and have the row of add. Then, synthesised divided by closed form, the
-// 5, 50 and 95 % quantiles: of a stage, by kind; of LUTs and flip-flops of whole networks that the fit had not seen (seed 1; the figures
-// and what a test holds them to: flow/estimates.test.cc).
+// 5, 50 and 95 % quantiles: of a stage, by kind; of LUTs and flip-flops of whole networks that the fit had not seen (the figures and what a
+// test holds them to: flow/estimates.test.cc).
 //
-// Rows that say "not fitted" (from select on): select to total are rough; those of the forms of the matrix unit come from 40 random layers each
-// (up to 24 x 24, 2 to 8 bits, at most 32 products a cycle), median and largest error of LUT4: mvau_logic 20 % 66 %, mvau_packed with DSPs
-// 11 % 120 %, mvau_constant 4 % 26 %; of LUT6: 14 % 48 %, 15 % 100 %, 3 % 13 %; depthwise_logic takes the row of mvau_logic. Their flip-flops
-// and quantiles are guesses, and their gates are ten times their LUT4.
+// iCE40 and xcup: depthwise, rescale, threshold (xcup only) and the kinds from reorder to mvau_constant come from 64 networks with every form of
+// the matrix unit and moves, single layers (28, 16) and layers of many channels (xcup: 12); the others from chains of layers. depthwise_logic has
+// too few stages of its own and takes the row of mvau_logic. Units that share multipliers are counted with DSPs in most samples.
+// Rows that say "not fitted" are guesses, and so are their flip-flops, except in standard cells from reorder to mvau_constant: there flip-flops are
+// those of iCE40, gates 4.6 a LUT4 and 6 a flip-flop. The flip-flops of rescale are iCE40's in standard cells too.
 const Calibration& ice40_calibration() {
   static const Calibration c{
-      Family::ice40, "LUT4", "4 kbit blocks", "SB_MAC16", "closed forms fitted to 604 stages, yosys 0.23 synth_ice40", 11,
+      Family::ice40, "LUT4", "4 kbit blocks", "SB_MAC16", "closed forms fitted to 1,342 stages, yosys 0.23 synth_ice40", 11,
       {{
           {0.901, 2.26, 0.85},  // pad: 18 stages, median error 3 %, largest 7 %
           {0, 1.55, 5.64, 0.811, 0, 5, 2.92, 5.84},  // window: 51 stages, median error 8 %, largest 45 %
           {16.8, 1.39, 0, 1.05, 0.434, 5.17, 1.01},  // replay: 57 stages, median error 2 %, largest 43 %
           {0, 2.07, 0.214, 1.03, 1.06, 1.95, 0.948, 1.33, 0.435, 0.197, 0.551},  // mvau: 102 stages, median error 3 %, largest 43 %
-          {11.5, 0.753, 0, 0.927, 0, 2.5, 0, 0.137, 1.32},  // depthwise: 7 stages, median error 0 %, largest 3 %
+          {2.8, 2.04, 0.00375, 1.11, 0, 1.68, 0, 0.676, 0.837, 0, 0, 0.15},  // depthwise: 22 stages, median error 1 %, largest 3 %
           {6.55, 0, 1.87, 2},  // pool: 12 stages, median error 5 %, largest 35 %
           {1.96, 0.874, 0, 0, 2.05, 1.13, 0.534, 0.0955, 0.429, 0, 0, 0.673},  // threshold: 39 stages, median error 11 %, largest 58 %
           {3.7, 0, 0.521, 0, 0, 0, 0, 0.0248, 0, 0, 0, 0.371},  // affine: 12 stages, median error 2 %, largest 10 %
@@ -30,17 +31,17 @@ const Calibration& ice40_calibration() {
           {7, 0.997},  // skid: 85 stages, median error 0 %, largest 7 %
           {5.71, 0.815, 0, 1.15},  // convert: 47 stages, median error 2 %, largest 41 %
           {4.54, 1.25, 1.8, 0.131},  // argmax: 14 stages, median error 3 %, largest 6 %
-          {0, 0.0604, 2.61, 0.952, 3.98, 0.571, 0.637, 0.4, 0, 0.844, 3.21, 0.000582},  // rescale: 118 stages, median error 6 %, largest 73 %
-          {7.2, 2.5, 1, 0.5, 0.42},  // reorder: not fitted
-          {2, 1.8, 0.3},  // select: not fitted
-          {2, 1.8, 0.8},  // insert: not fitted
-          {4, 1.8, 0.8},  // concat: not fitted
-          {7, 1.2, 1},  // product: not fitted
-          {4, 2.5, 0.5, 1.5, 0.42},  // total: not fitted
-          {0.639, 1.8, 0, 2.84, 1.18, 2.13},  // mvau_logic: not fitted
-          {0.639, 1.8, 0, 2.84, 0, 2.13},  // depthwise_logic: not fitted
-          {2.73, 0.937, 2.45, 2.13, 1.04, 1.37},  // mvau_packed: not fitted
-          {0, 0, 0.636, 1, 0.809},  // mvau_constant: not fitted
+          {0, 0.107, 1.12, 0.784, 4.57, 0.381, 0.857, 0.448, 0, 0.713, 3.32},  // rescale: 149 stages, median error 8 %, largest 164 %
+          {21, 1.28, 0, 1.68, 0.739, 0, 0, 0.988},  // reorder: 20 stages, median error 2 %, largest 7 %
+          {1.33, 1.89, 0.12, 0, 0.00422},  // select: 16 stages, median error 8 %, largest 16 %
+          {0.0136, 2.47, 0.877, 0.0347},  // insert: 8 stages, median error 2 %, largest 11 %
+          {3.49, 3.03, 0.994},  // concat: 17 stages, median error 4 %, largest 31 %
+          {1.16, 0.615, 1.17},  // product: 9 stages, median error 7 %, largest 20 %
+          {0, 2.85, 0, 1.97, 0.808},  // total: 9 stages, median error 2 %, largest 10 %
+          {0, 1.5, 2.05, 0.873, 0.674, 1.79, 0.583, 1.34, 0.654},  // mvau_logic: 29 stages, median error 3 %, largest 26 %
+          {0, 1.5, 2.05, 0.873, 0.674, 1.79, 0.583, 1.34, 0.654},  // depthwise_logic: 6 stages: as mvau_logic
+          {0, 0, 0.0943, 0.96, 0, 0.7, 1.91, 2.5, 0, 0, 2.18},  // mvau_packed: 13 stages, median error 5 %, largest 13 %
+          {22.1, 0, 0.816, 1.88, 0.548, 0.627},  // mvau_constant: 14 stages, median error 3 %, largest 6 %
           {4.5, 1.3, 2.6, 1.3, 1.5},  // topk: not fitted
           {560, 2, 4, 3, 0.56, 1, 1},  // softmax: not fitted
           {60, 2, 6, 3, 0.56, 1, 1, 4, 5},  // normalize: not fitted
@@ -50,7 +51,7 @@ const Calibration& ice40_calibration() {
           {0, 1.66, 2.91, 1.97, 0.638, 1.54, 0.735, 1.21},  // window
           {7.05, 1, 0, 2.03, 0.76, 4.42, 2.81, 0.977},  // replay
           {0, 1.22, 1.5, 0.0143, 0, 0.949, 0.973, 0.181, 0, 0, 0, 0.486},  // mvau
-          {13, 0, 0.0798, 0.0507, 0, 1.7, 0, 0, 0, 0, 0, 0.498},  // depthwise
+          {8.61, 0.97, 1.01, 0, 0, 0.267, 0, 0.0329, 0, 0, 0, 0.885},  // depthwise
           {3.46, 0, 0.972, 1},  // pool
           {4.02, 1.92, 0, 0, 0.762, 0.539, 0.0134, 0, 0.0248, 0.416, 0, 0.858},  // threshold
           {0, 0, 3.92, 0, 0, 0, 0, 1.36, 0, 0, 5.7, 0.109},  // affine
@@ -60,27 +61,27 @@ const Calibration& ice40_calibration() {
           {4.01, 1.99},  // skid
           {1.33, 1.01, 0.997, 0.929},  // convert
           {1.9, 1, 2, 0.0995, 0, 4.75e-05},  // argmax
-          {1.37, 0.126, 1.65, 0.19, 2.18, 0.0245, 0, 0.359, 0.378, 0.496, 0.685, 0.517},  // rescale
-          {3, 1, 1},  // reorder
-          {2, 1},  // select
-          {2, 1},  // insert
-          {2, 1},  // concat
-          {4, 0, 3},  // product
-          {3, 1, 0, 1},  // total
-          {0.5, 1, 0.5, 1, 1},  // mvau_logic
-          {0.5, 1, 0.5, 1},  // depthwise_logic
-          {1, 1, 0.1, 1, 1},  // mvau_packed
-          {2, 1, 1, 1},  // mvau_constant
+          {0.579, 0, 0, 0, 1.41, 0, 0, 0, 0, 0.223, 0.273, 0.923},  // rescale
+          {5.39, 0.87, 0.886, 0.785, 0, 0, 0, 2.01, 1.03},  // reorder
+          {0, 1},  // select
+          {1, 1},  // insert
+          {0.0763, 1},  // concat
+          {3.16, 0, 3.03},  // product
+          {2.65, 0.795, 0, 1.64, 0.878, 0, 0, 2.04, 0.079},  // total
+          {11.5, 0.995, 0.717, 1.34, 1.36, 0.768, 0.33, 0, 0, 1.55, 0.276, 0.664},  // mvau_logic
+          {11.5, 0.995, 0.717, 1.34, 1.36, 0.768, 0.33, 0, 0, 1.55, 0.276, 0.664},  // depthwise_logic
+          {55.3, 0, 0, 0.222, 0.391, 1.26, 2.21, 0.108, 0.497, 1.62, 0.193, 0.332},  // mvau_packed
+          {15, 3.41, 1.24, 12.1},  // mvau_constant
           {2, 1, 1, 1},  // topk
           {265, 2, 2, 1},  // softmax
           {20, 2, 4, 2, 0, 0, 0, 3, 3},  // normalize
       }},
       {{
-          {0.95, 1.01, 1.05}, {0.84, 1.02, 1.14}, {0.97, 1.00, 1.13}, {0.95, 1.00, 1.15}, {0.98, 1.00, 1.02},
+          {0.95, 1.01, 1.05}, {0.84, 1.02, 1.14}, {0.97, 1.00, 1.13}, {0.95, 1.00, 1.15}, {0.98, 1.00, 1.03},
           {0.85, 1.01, 1.23}, {0.80, 1.02, 1.38}, {0.96, 1.00, 1.07}, {0.96, 1.00, 1.07}, {1.00, 1.00, 1.00},
-          {0.98, 1.00, 1.02}, {1.00, 1.00, 1.00}, {0.82, 1.00, 1.09}, {0.96, 1.00, 1.05}, {0.78, 1.00, 1.32},
-          {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60},
-          {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60},
+          {0.98, 1.00, 1.02}, {1.00, 1.00, 1.00}, {0.82, 1.00, 1.09}, {0.96, 1.00, 1.05}, {0.70, 1.01, 1.39},
+          {0.95, 1.01, 1.04}, {0.88, 1.01, 1.17}, {0.93, 1.00, 1.03}, {0.78, 0.99, 1.18}, {0.91, 0.99, 1.20},
+          {0.91, 1.00, 1.10}, {0.92, 1.00, 1.08}, {0.92, 1.00, 1.08}, {0.89, 1.00, 1.07}, {0.94, 1.01, 1.05},
           {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}}},
       {0.93, 1.02, 1.10}, {0.91, 1.00, 1.07}};
   return c;
@@ -88,15 +89,15 @@ const Calibration& ice40_calibration() {
 
 const Calibration& xcup_calibration() {
   static const Calibration c{
-      Family::xcup, "LUT6", "18 kbit blocks", "DSP48E2", "closed forms fitted to 604 stages, yosys 0.23 synth_xilinx", 9,
+      Family::xcup, "LUT6", "18 kbit blocks", "DSP48E2", "closed forms fitted to 1,291 stages, yosys 0.23 synth_xilinx", 9,
       {{
           {0, 1.83, 0.97},  // pad: 18 stages, median error 5 %, largest 58 %
           {0, 1.39, 6.07, 0, 0.798, 2.68, 1.5},  // window: 51 stages, median error 6 %, largest 37 %
           {17.5, 0.698, 0, 0, 0.873, 3.55, 0.367, 5.14},  // replay: 57 stages, median error 3 %, largest 31 %
           {0, 1.39, 0.147, 1.03, 0.985, 1.97, 0.767, 1.31, 0, 0.145, 0.204},  // mvau: 102 stages, median error 3 %, largest 84 %
-          {0.677, 1.68, 0, 0.716, 0, 2.93, 0, 0.333},  // depthwise: 7 stages, median error 1 %, largest 6 %
+          {2.71, 0.944, 0, 1.04, 0, 2.73, 0, 0.544, 0, 0, 0, 0.00257},  // depthwise: 18 stages, median error 1 %, largest 8 %
           {7.28, 0, 0.767, 0.985},  // pool: 12 stages, median error 10 %, largest 47 %
-          {2.55, 0.243, 0, 0, 0.461, 1.22, 0, 0, 0.309, 0.339, 0, 0.563},  // threshold: 39 stages, median error 15 %, largest 45 %
+          {2.78, 0.209, 0, 0, 0.8, 0, 0.594, 0.0833, 0.254, 0, 0, 0.594},  // threshold: 42 stages, median error 17 %, largest 49 %
           {0.963, 0, 0, 0, 0, 0, 0, 0.284, 0, 0, 3.59, 0.338},  // affine: 12 stages, median error 5 %, largest 29 %
           {0.963, 0, 0, 0, 0, 0, 0, 0.284, 0, 0, 3.59, 0.338},  // add: 12 stages, median error 5 %, largest 29 %
           {5},  // fork: 12 stages, median error 0 %, largest 0 %
@@ -104,17 +105,17 @@ const Calibration& xcup_calibration() {
           {5, 0.997},  // skid: 85 stages, median error 0 %, largest 8 %
           {2.88, 0.973, 8.78e-05, 1.04, 0, 0.00276},  // convert: 47 stages, median error 1 %, largest 44 %
           {2.28, 0.626, 1.6, 0.185, 0, 0.000242},  // argmax: 14 stages, median error 7 %, largest 22 %
-          {0, 0.0515, 1.35, 0, 1.82, 1.62, 0, 0, 0.453, 1.78, 3, 0.156},  // rescale: 118 stages, median error 14 %, largest 59 %
-          {7.2, 2.5, 1, 0.5, 0.42},  // reorder: not fitted
-          {2, 1.8, 0.3},  // select: not fitted
-          {2, 1.8, 0.8},  // insert: not fitted
-          {4, 1.8, 0.8},  // concat: not fitted
-          {7, 1.2, 1},  // product: not fitted
-          {4, 2.5, 0.5, 1.5, 0.42},  // total: not fitted
-          {0.268, 0, 0.341, 2.16, 0.336, 4.5},  // mvau_logic: not fitted
-          {0.268, 0, 0.341, 2.16, 0, 4.5},  // depthwise_logic: not fitted
-          {0, 0, 1.48, 1.31, 1.2, 2.58},  // mvau_packed: not fitted
-          {0.644, 0, 0.0175, 1.41, 0.942},  // mvau_constant: not fitted
+          {0, 0.187, 0.508, 0, 2.09, 0.339, 0.799, 0, 0, 1.53, 2.96, 0.24},  // rescale: 145 stages, median error 10 %, largest 100 %
+          {17.5, 0.182, 0.585, 1.17, 1.34, 0, 0.787, 0, 2.32},  // reorder: 20 stages, median error 4 %, largest 20 %
+          {0.12, 1.58, 0.071, 0, 0.00723},  // select: 16 stages, median error 3 %, largest 11 %
+          {0, 1.95, 0.948, 0.0127},  // insert: 8 stages, median error 3 %, largest 12 %
+          {2.14, 1.52, 0.999},  // concat: 17 stages, median error 3 %, largest 40 %
+          {2.13, 0.487, 0.775},  // product: 9 stages, median error 5 %, largest 34 %
+          {0, 1.61, 0, 1.05, 0.861, 0, 0, 0, 1.02},  // total: 9 stages, median error 2 %, largest 5 %
+          {0, 0.146, 1.28, 0.647, 0.364, 1.64, 0.511, 0.645, 0.0894, 1.68},  // mvau_logic: 29 stages, median error 5 %, largest 26 %
+          {0, 0.146, 1.28, 0.647, 0.364, 1.64, 0.511, 0.645, 0.0894, 1.68},  // depthwise_logic: 4 stages: as mvau_logic
+          {0, 2.47, 0.255, 0, 0, 1.02, 0, 0.754, 0.107, 0, 2.04},  // mvau_packed: 18 stages, median error 3 %, largest 39 %
+          {0, 0, 0.434, 5.78, 0.468},  // mvau_constant: 13 stages, median error 2 %, largest 7 %
           {2.3, 0.7, 2.2, 1.1, 1},  // topk: not fitted
           {310, 2, 4, 3, 1, 1, 1},  // softmax: not fitted
           {50, 2, 5, 3, 1, 1, 1, 3, 4},  // normalize: not fitted
@@ -124,9 +125,9 @@ const Calibration& xcup_calibration() {
           {9.88, 2.02, 0.00149, 0.0498, 0.107, 1.52, 1.02, 0.99},  // window
           {7.09, 0.914, 0, 0.961, 0.0557, 2.83, 0.973},  // replay
           {0.496, 1.37, 0.93, 0.02, 0, 0.824, 0.854, 0.0597, 0, 0, 0, 0.578},  // mvau
-          {10, 0.62, 0.624, 0.0909, 0, 2.25, 0, 0.306, 0.00916, 0, 1.05},  // depthwise
+          {1.72, 1.52, 0.98, 0, 0, 0.0808, 0, 0, 0, 0, 0, 0.985},  // depthwise
           {3.46, 0, 0.972, 1},  // pool
-          {2.17, 1.72, 0, 0, 1.84, 0.39, 0, 0, 0.0576, 0.715, 0, 0.854},  // threshold
+          {1.53, 0.326, 0, 0, 2.05, 0, 0.0936, 0.549, 0.0668, 0.624, 0, 0.876},  // threshold
           {1.63, 0, 3.95, 0, 0, 0, 0, 0.0149, 0, 0, 0, 0.575},  // affine
           {1.63, 0, 3.95, 0, 0, 0, 0, 0.0149, 0, 0, 0, 0.575},  // add
           {2},  // fork
@@ -134,27 +135,27 @@ const Calibration& xcup_calibration() {
           {4.01, 1.99},  // skid
           {1.33, 1.01, 0.997, 0.929},  // convert
           {1.9, 1, 2, 0.0995, 0, 4.75e-05},  // argmax
-          {1.26, 0.826, 2.49, 1.45, 2.74, 0.788, 0, 0.0168, 0.937, 0.986, 1.47},  // rescale
-          {3, 1, 1},  // reorder
-          {2, 1},  // select
-          {2, 1},  // insert
-          {2, 1},  // concat
-          {4, 0, 3},  // product
-          {3, 1, 0, 1},  // total
-          {0.5, 1, 0.5, 1, 1},  // mvau_logic
-          {0.5, 1, 0.5, 1},  // depthwise_logic
-          {1, 1, 0.1, 1, 1},  // mvau_packed
-          {2, 1, 1, 1},  // mvau_constant
+          {2.86, 0, 0, 0, 1.75, 0, 0, 0, 0, 0.483, 0.956, 0.739},  // rescale
+          {11.6, 1.01, 0, 0.102, 0, 0, 0.0946},  // reorder
+          {0, 1},  // select
+          {1, 1},  // insert
+          {0.0763, 1},  // concat
+          {3, 0, 3},  // product
+          {0, 1.43, 0.293, 0.951, 0.716, 1.06, 0.334, 0.64},  // total
+          {3.15, 0.0611, 1.14, 1.41, 0.503, 0.0336, 0.264, 0.166, 0.00518, 1.35, 0.974, 0.343},  // mvau_logic
+          {3.15, 0.0611, 1.14, 1.41, 0.503, 0.0336, 0.264, 0.166, 0.00518, 1.35, 0.974, 0.343},  // depthwise_logic
+          {38.3, 0.841, 0.0472, 1.93, 0.0087, 1.62, 0, 0, 0.185, 0.255, 0.496, 0.867},  // mvau_packed
+          {0, 5.2, 1.03, 0.778, 0.158, 0.343},  // mvau_constant
           {2, 1, 1, 1},  // topk
           {265, 2, 2, 1},  // softmax
           {20, 2, 4, 2, 0, 0, 0, 3, 3},  // normalize
       }},
       {{
-          {0.93, 1.01, 2.33}, {0.86, 1.01, 1.39}, {0.93, 1.00, 1.32}, {0.85, 1.00, 1.13}, {0.97, 1.00, 1.04},
-          {0.75, 1.02, 1.66}, {0.76, 1.01, 1.60}, {0.71, 1.00, 1.20}, {0.71, 1.00, 1.20}, {1.00, 1.00, 1.00},
-          {0.85, 1.01, 1.38}, {1.00, 1.00, 1.00}, {0.95, 1.01, 1.75}, {0.85, 1.02, 1.15}, {0.71, 1.04, 1.92},
-          {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60},
-          {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60},
+          {0.93, 1.01, 2.33}, {0.86, 1.01, 1.39}, {0.93, 1.00, 1.32}, {0.85, 1.00, 1.13}, {0.96, 1.00, 1.06},
+          {0.75, 1.02, 1.66}, {0.74, 1.02, 1.75}, {0.71, 1.00, 1.20}, {0.71, 1.00, 1.20}, {1.00, 1.00, 1.00},
+          {0.85, 1.01, 1.38}, {1.00, 1.00, 1.00}, {0.95, 1.01, 1.75}, {0.85, 1.02, 1.15}, {0.78, 1.02, 1.45},
+          {0.91, 1.00, 1.23}, {0.92, 1.00, 1.12}, {0.92, 1.00, 1.07}, {0.94, 1.01, 1.45}, {0.92, 1.02, 1.48},
+          {0.95, 0.99, 1.05}, {0.91, 1.00, 1.15}, {0.91, 1.00, 1.15}, {0.85, 1.01, 1.09}, {0.95, 1.01, 1.05},
           {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}, {0.60, 1.00, 1.60}}},
       {0.92, 1.02, 1.20}, {0.93, 1.00, 1.13}};
   return c;
@@ -179,16 +180,16 @@ const Calibration& cells_calibration() {
           {13, 10.1, 8.17, 11.8},  // convert: 16 stages, median error 1 %, largest 7 %
           {38.8, 10.7, 15.4, 1.12},  // argmax: 3 stages: as iCE40, scaled
           {0, 0.104, 0, 3.12, 24.5, 2.16, 0, 4.21, 3.35, 7.37, 19, 4.21},  // rescale: 51 stages, median error 5 %, largest 25 %
-          {72, 25, 10, 5, 4.2},  // reorder: not fitted
-          {20, 18, 3},  // select: not fitted
-          {20, 18, 8},  // insert: not fitted
-          {40, 18, 8},  // concat: not fitted
-          {70, 12, 10},  // product: not fitted
-          {40, 25, 5, 15, 4.2},  // total: not fitted
-          {6.39, 18, 0, 28.4, 11.8, 21.3},  // mvau_logic: not fitted
-          {6.39, 18, 0, 28.4, 0, 21.3},  // depthwise_logic: not fitted
+          {129, 11.1, 5.32, 12.4, 1.7, 0, 11, 16.6, 6.18},  // reorder: not fitted
+          {6.12, 14.7, 0.552, 0, 0.0194},  // select: not fitted
+          {6.06, 17.4, 4.03, 0.16},  // insert: not fitted
+          {16.5, 19.9, 4.57},  // concat: not fitted
+          {24.3, 1, 23.6},  // product: not fitted
+          {15.9, 17.9, 0, 18.9, 11, 0, 0, 12.2, 0.474},  // total: not fitted
+          {69, 12.9, 13.7, 12.1, 11.3, 12.8, 4.66, 1.7, 0, 9.3, 1.66, 3.98},  // mvau_logic: not fitted
+          {69, 12.9, 13.7, 12.1, 11.3, 12.8, 4.66, 1.7, 0, 9.3, 1.66, 3.98},  // depthwise_logic: not fitted
           {27.3, 9.37, 24.5, 21.3, 10.4, 13.7},  // mvau_packed: not fitted
-          {0, 0, 6.36, 10, 8.09},  // mvau_constant: not fitted
+          {192, 20.5, 11.2, 81.2, 2.52, 2.88},  // mvau_constant: not fitted
           {39, 11, 22, 12, 10},  // topk: not fitted
           {2900, 20, 25, 60, 11, 1, 10},  // softmax: not fitted
           {600, 20, 60, 30, 11, 1, 10, 40, 50},  // normalize: not fitted
@@ -208,17 +209,17 @@ const Calibration& cells_calibration() {
           {4.02, 1.99},  // skid
           {1.42, 0.986, 0.986, 0.968, 0, 0.0253},  // convert
           {1.9, 1, 2, 0.0995, 0, 4.75e-05},  // argmax
-          {0, 0.00497, 0, 0.197, 1.89, 0, 0, 0.378, 0.512, 0.346, 0.61, 0.525},  // rescale
-          {3, 1, 1},  // reorder
-          {2, 1},  // select
-          {2, 1},  // insert
-          {2, 1},  // concat
-          {4, 0, 3},  // product
-          {3, 1, 0, 1},  // total
-          {0.5, 1, 0.5, 1, 1},  // mvau_logic
-          {0.5, 1, 0.5, 1},  // depthwise_logic
+          {0.579, 0, 0, 0, 1.41, 0, 0, 0, 0, 0.223, 0.273, 0.923},  // rescale
+          {5.39, 0.87, 0.886, 0.785, 0, 0, 1, 2.01, 1.03},  // reorder
+          {0, 1},  // select
+          {1, 1},  // insert
+          {0.0763, 1},  // concat
+          {3.16, 0, 3.03},  // product
+          {2.65, 0.795, 0, 1.64, 1, 0, 0, 2.04, 0.079},  // total
+          {11.5, 0.995, 0.717, 1.34, 1.36, 0.768, 0.33, 0, 0, 1.55, 0.276, 0.664},  // mvau_logic
+          {11.5, 0.995, 0.717, 1.34, 1.36, 0.768, 0.33, 0, 0, 1.55, 0.276, 0.664},  // depthwise_logic
           {1, 1, 0.1, 1, 1},  // mvau_packed
-          {2, 1, 1, 1},  // mvau_constant
+          {15, 3.41, 1.24, 12.1},  // mvau_constant
           {2, 1, 1, 1},  // topk
           {265, 2, 2, 1},  // softmax
           {20, 2, 4, 2, 0, 0, 0, 3, 3},  // normalize

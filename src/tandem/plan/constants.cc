@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <set>
 #include <unordered_map>
 
 #include "tandem/plan/moves.h"
@@ -47,6 +48,7 @@ void multiply(const StageGraph& g, StageShape& s, StageConstants& k) {
   const bool dw = s.kind == StageKind::depthwise || s.kind == StageKind::depthwise_logic;
   const I pe = dw ? s.lanes_in : s.pe, simd = dw ? 1 : s.simd, sf = dw ? s.mw : s.mw / s.simd, nf = s.mh / pe, depth = sf * nf;
   if (static_cast<I>(l.weights.size()) < s.mw * s.mh) return;
+  std::set<std::pair<I, I>> different;  // lanes and weights
   auto columns = table(static_cast<std::size_t>(depth > 1 ? pe * simd * s.weight_bits : 0), static_cast<std::size_t>(depth));
   for (I p = 0; p < pe; ++p)
     for (I i = 0; i < simd; ++i) {
@@ -60,6 +62,12 @@ void multiply(const StageGraph& g, StageShape& s, StageConstants& k) {
           } else if (w != 0) {
             // A constant factor: as many numbers to add as it has ones, in the better of the forms w and -(-w).
             const auto u = static_cast<std::uint64_t>(w < 0 ? -w : w);
+            if (s.kind == StageKind::mvau_logic || s.kind == StageKind::depthwise_logic) {
+              int pairs = 0;
+              for (int b = s.weight_bits % 2 ? -1 : 0; b < s.weight_bits; b += 2) pairs += (static_cast<std::uint64_t>(w) >> std::max(b, 0) & (b < 0 ? 1 : 3)) != 0;
+              if (different.insert({dw ? p : i, w}).second && pairs > 1) k.ones += static_cast<double>(pairs - 1) / std::max(1, (s.weight_bits - 1) / 2);
+              continue;
+            }
             k.ones += std::popcount(u) - 1;
             k.negative += w < 0;
             k.powers += std::popcount(u) == 1;
@@ -68,6 +76,19 @@ void multiply(const StageGraph& g, StageShape& s, StageConstants& k) {
       k.live += live;
     }
   if (depth > 1) add(k.logic, table_logic(columns));
+  if (s.kind != StageKind::mvau_packed) return;
+  // Constant operands that are 0 or a power of two: of the rows that make one, at most one weight is not 0.
+  k.powers = 0;
+  for (I p = 0; depth == 1 && p < pe; p += s.per_dsp)
+    for (I i = 0; i < simd; ++i) {
+      I weights = 0, ones = 0;
+      for (I row = p; row < std::min<I>(pe, p + s.per_dsp); ++row) {
+        const I w = l.weights[static_cast<std::size_t>(row * s.mw + i)];
+        weights += w != 0;
+        ones += w < 0 ? 2 : std::popcount(static_cast<std::uint64_t>(w));
+      }
+      k.powers += weights == 0 || (weights == 1 && ones == 1);
+    }
 }
 
 void thresholds(const StageGraph& g, StageShape& s, StageConstants& k) {
@@ -143,6 +164,7 @@ void rescales(const StageGraph& g, StageShape& s, StageConstants& k) {
     } else {
       const I v = r.factor[static_cast<std::size_t>(c)];
       k.ones += std::max(0, std::popcount(static_cast<std::uint64_t>(v < 0 ? -v : v)) - 1);
+      k.live += v > 0 && std::popcount(static_cast<std::uint64_t>(v)) == 1 && r.offset[static_cast<std::size_t>(c)] == 0;
     }
   }
 }
@@ -200,8 +222,11 @@ void masks(const StageShape& s, I beats, StageConstants& k) {
   if (!s.keep) return;
   std::vector<bool> of_beat;
   for (I i = 0; i < beats; ++i) of_beat.push_back((*s.keep)[static_cast<std::size_t>(i * s.lanes_in)]);
+  bool read = s.kind == StageKind::insert || s.last_out;  // an outermost counter that nothing reads is none
   for (const std::vector<bool>& m : factor(of_beat)) {
     const I n = static_cast<I>(m.size());
+    read = read || std::find(m.begin(), m.end(), false) != m.end();
+    if (!read) continue;
     if (n > 1) k.ones += bits_for(n);
     const auto first = std::find(m.begin(), m.end(), true), end = std::find(m.rbegin(), m.rend(), true).base();
     if (std::find(first, end, false) == end) k.live += ((first != m.begin()) + (end != m.end())) * bits_for(n);

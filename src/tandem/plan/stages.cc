@@ -26,8 +26,6 @@ double counter(I n) { return bits_for(n); }
 using C = const Calibration&;
 using Row = Calibration::Row;
 double blocks(C c, I depth, I width, Memory kind) { return static_cast<double>(brams(c.family, depth, width, kind)); }
-// Of a memory that becomes logic.
-double memory_bits(C c, I depth, I width, Memory kind) { return brams(c.family, depth, width, kind) ? 0 : static_cast<double>(depth * width); }
 const Row& k(C c, StageKind s) { return c.lut4[static_cast<std::size_t>(s)]; }
 // Of a writable memory that becomes logic: LUTs of xcup (RAM32M holds 6 bits and RAM64M 3 bits in 4 LUTs, RAM128X1D and RAM256X1D one bit in
 // 4 and 8), else bits.
@@ -49,13 +47,19 @@ Cost written(Cost r, const StageShape& s, C c, I depth, I width, I copies = 1) {
   return r;
 }
 // A closed form is a sum of products: what is counted, the rows of the calibration say how much of it.
-Cost priced(const StageShape& s, C c, const Row& x, double bram = 0, double dsp = 0, double dsp_luts = 0) {
+Cost priced(const StageShape& s, C c, const Row& x, double bram = 0, double dsp = 0, double dsp_luts = 0, double dsp_ff = 0) {
   const Row &a = c.lut4[static_cast<std::size_t>(s.kind)], &f = c.ff[static_cast<std::size_t>(s.kind)];
-  Cost r{0, bram, dsp, dsp_luts, 0};
+  Cost r{0, bram, dsp, dsp_luts, 0, dsp_ff};
   for (std::size_t i = 0; i < x.size(); ++i) r.lut4 += a[i] * x[i], r.ff += f[i] * x[i];
   return r;
 }
 double real(I n) { return static_cast<double>(n); }
+// The same with what counts for flip-flops apart: logic without registers looks like them where both grow together.
+Cost registers(Cost r, const StageShape& s, C c, const Row& x) {
+  r.ff = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) r.ff += c.ff[static_cast<std::size_t>(s.kind)][i] * x[i];
+  return r;
+}
 
 // Leaves and muxes of a table in logic. Without measured constants: of a table that never repeats itself.
 struct Logic {
@@ -120,6 +124,11 @@ Cost pool_cost(const StageShape& s, C c) {
   const bool sum = s.bits_out > s.bits_in;
   return priced(s, c, {1, counter(s.mw), sum ? 0 : out, sum ? out : 0, real(s.lanes_in)});
 }
+// LUT6 of a table whose address comes late: yosys does not find the leaves again, muxes are as many as nodes of the diagram.
+Logic late_address(const StageShape& s, C c, Logic t, double bits) {
+  if (c.family == Family::xcup && t.columns > 0) t.muxes = s.constants.measured ? s.constants.logic.nodes : bits / 4;
+  return t;
+}
 Cost threshold_cost(const StageShape& s, C c) {
   const I per = s.tables == 1 ? 1 : s.tables / s.lanes_in, lanes = s.lanes_in, b = s.level_bits;
   const bool measured = s.constants.measured;
@@ -127,7 +136,7 @@ Cost threshold_cost(const StageShape& s, C c) {
   Logic t;
   if (s.serial) {
     ram = real(lanes) * blocks(c, per << b, s.entry_bits, kept(s));
-    t = logic_of(s, c, lanes, per << b, s.entry_bits, ram == 0 && !s.writable);
+    t = late_address(s, c, logic_of(s, c, lanes, per << b, s.entry_bits, ram == 0 && !s.writable), real(lanes * (per << b) * s.entry_bits));
     return written(priced(s, c, {1, 0, measured ? s.constants.ones : 0, 0, counter(per), t.leaves, t.muxes, 0, (measured ? s.constants.live : real(lanes)) * s.entry_bits, real(lanes * b), real(lanes * s.bits_out), real(lanes * (s.bits_in + b + s.bits_out)) + t.columns}, ram), s, c, per << b, s.entry_bits, lanes);
   }
   double codes = 0, compared = 0;
@@ -159,18 +168,24 @@ Cost rescale_cost(const StageShape& s, C c) {
   const Logic t = logic_of(s, c, lanes, per, width, ram == 0);
   const double adders = measured ? s.constants.powers : real(lanes * s.sum_bits), clamps = measured ? s.constants.negative : real(2 * lanes * (s.level_bits + 2));
   const double clamped = clamps > 0 ? real(lanes * s.bits_out) : 0;
-  if (s.serial)
-    return priced(s, c, {0, 0, 0, adders, counter(per), t.leaves, t.muxes, clamps, clamped, per > 1 || !measured ? real(lanes * s.factor_bits) : s.constants.ones + real(lanes), real(lanes * (xs + 1)),
-                         real(lanes * (s.bits_in + xs + 1 + s.factor_bits + s.sum_bits + s.bits_out)) + s.factor_bits + t.columns}, ram);
+  if (s.serial) {
+    const double held = per > 1 || !measured ? real(lanes * s.factor_bits) : s.constants.ones + real(lanes), all = real(lanes * (s.bits_in + xs + 1 + s.factor_bits + s.sum_bits + s.bits_out)) + s.factor_bits + t.columns;
+    const Cost r = priced(s, c, {0, 0, 0, adders, counter(per), t.leaves, t.muxes, clamps, clamped, held, real(lanes * (xs + 1)), all}, ram);
+    return registers(r, s, c, {0, 0, 0, 0, counter(per), 0, 0, 0, 0, held, real(lanes * (xs + 1)), all});
+  }
   const int used = measured && per > 1 ? static_cast<int>(s.constants.live / real(lanes) + 0.5) : s.factor_bits;
   const double product = per > 1 ? real(lanes) * multiplier_luts(c.family, s.signed_in, s.bits_in, std::max(2, used)) : 0;
   const double ones = per > 1 ? 0 : measured ? s.constants.ones : real(lanes) * (s.factor_bits - 1) / 2.0;
   // yosys builds a constant factor from adders; of others one block takes 16 x 16 (iCE40) or 27 x 18 bits (DSP48E2).
   const bool dsp = per > 1 && s.factor_bits + s.bits_in >= c.dsp_bits;
-  const I wide = c.family == Family::ice40 ? 16 : 27, narrow = c.family == Family::ice40 ? 16 : 18;
-  const double pieces = real(lanes) * real(((xs + wide - 1) / wide) * ((s.factor_bits + narrow - 1) / narrow));
-  return priced(s, c, {1, product, ones * (xs + 1), adders, counter(per), t.leaves, t.muxes, clamps, clamped, 0, 0, real(lanes * (s.bits_in + 3 * s.sum_bits + s.bits_out)) + t.columns}, ram,
-                dsp ? pieces : 0.0, dsp ? c.lut4[static_cast<std::size_t>(s.kind)][1] * product : 0.0);
+  const I wide = c.family == Family::ice40 ? 16 : 27, narrow = c.family == Family::ice40 ? 16 : 18, more = std::max(xs, s.factor_bits), less = std::min(xs, s.factor_bits);
+  const double pieces = real(lanes) * real(((more + wide - 1) / wide) * ((less + narrow - 1) / narrow));
+  // A lane that only shifts is a delay, which xcup has shift registers for.
+  const double delayed = c.family == Family::xcup && per == 1 && measured ? s.constants.live : 0;
+  const double all = (real(lanes) - delayed) * real(s.bits_in + 2 * s.sum_bits + (per > 1 ? s.offset_bits : 0) + s.bits_out) + (clamps > 0 ? delayed * s.bits_out : 0) + t.columns;
+  const Cost r = priced(s, c, {1, product, ones * (xs + 1), adders, counter(per), t.leaves, t.muxes, clamps, clamped, delayed * s.bits_in, 0, all}, ram, dsp ? pieces : 0.0,
+                        dsp ? c.lut4[static_cast<std::size_t>(s.kind)][1] * product : 0.0);
+  return registers(r, s, c, {1, 0, 0, 0, counter(per), 0, 0, 0, 0, 0, 0, all});
 }
 Cost payload_cost(const StageShape& s, C c) {
   return priced(s, c, {1, real(s.lanes_in * s.bits_in), real(s.lanes_out * s.bits_out), real(s.ports_out), 0, counter(s.mh)});
@@ -193,70 +208,113 @@ Cost fifo_cost(const StageShape& s, C c) {
   return priced(s, c, {1, real(width), real(bits_for(s.depth)), 0, memory_luts(c, s.depth, width)}, blocks(c, s.depth, width, kRam));
 }
 
-// LUTs of weights that become logic: what each bit of the word is as a function of the address, equal ones once.
-double rom_luts(const StageShape& s, C c, I depth, I width) {
-  if (depth < 3 || s.writable || (!s.logic && brams(c.family, depth, width, kRom) > 0)) return 0;
-  const double luts = std::max(1.0, static_cast<double>(depth) / (c.family == Family::ice40 ? 16 : 64));
-  return luts * (depth < 40 ? std::min(static_cast<double>(width), std::ldexp(1.0, static_cast<int>(depth))) : static_cast<double>(width));
+// Multiples of the input (-x and 3x), once for all rows, selected by pairs of weight bits and summed: widths as rtl has them.
+struct Selected {
+  double multiples = 0, pairs = 0, single = 0, added = 0, passed = 0;  // bits; single: of an odd lowest bit; passed: registers without an adder
+  int bits = 0;                                                       // of the product
+};
+Selected selected(const StageShape& s) {
+  const int x = s.bits_in, w = s.weight_bits, acc = s.bits_out;
+  Selected r;
+  r.multiples = x + std::min(x + 1, acc - (w - 2)) + (w > 3 ? std::min(x + 2, acc - w % 2) : 0);
+  struct Part {
+    int shift, bits;
+  };
+  std::array<Part, 32> parts;
+  std::size_t n = 0;
+  for (int at = w % 2 ? -1 : 0; at < w; at += 2) {
+    const int shift = std::max(at, 0), bits = std::min(at < 0 ? x : x + 2, acc - shift);
+    (at < 0 ? r.single : r.pairs) += bits;
+    parts[n++] = {shift, bits};
+  }
+  for (; n > 1; n = (n + 1) / 2)
+    for (std::size_t i = 0; i < n; i += 2) {
+      Part p = parts[i];
+      if (i + 1 < n) {
+        const Part& high = parts[i + 1];
+        const int d = high.shift - p.shift;
+        p.bits = std::min(std::max(p.bits, high.bits + d) + (i + 2 == n ? 0 : 1), acc - p.shift);
+        r.added += p.bits - d;
+        r.passed += d;
+      } else {
+        r.passed += p.bits;
+      }
+      parts[i / 2] = p;
+    }
+  r.bits = parts[0].bits;
+  return r;
 }
-// As above with multiples of the input, once for all rows (-x and 3x), selected by pairs of weight bits and summed.
-Cost logic_cost(const StageShape& s, C c, I depth, I lanes, I multipliers, I accumulators, I tree_adders) {
-  const Row& a = k(c, s.kind);
-  const double x = s.bits_in, w = s.weight_bits, acc = s.bits_out;
-  const I width = multipliers * s.weight_bits;
-  const double terms = (s.weight_bits + 1) / 2;
-  return written({a[0] * (static_cast<double>(multipliers) * terms * (x + 2) + static_cast<double>(lanes) * (s.weight_bits > 3 ? 2 : 1) * (x + 1)) + a[1] * counter(depth) +
-              a[2] * static_cast<double>(multipliers) * (terms - 1) * (x + 3) + a[3] * static_cast<double>(accumulators) * acc +
-              a[4] * static_cast<double>(tree_adders) * (x + w + 1) + a[5] * rom_luts(s, c, depth, width),
-          s.logic ? 0.0 : blocks(c, depth, width, kept(s)), 0, 0}, s, c, depth, width);
+Cost logic_cost(const StageShape& s, C c, I depth, I folds, I lanes, I accumulators, I simd) {
+  const I multipliers = accumulators * simd, width = multipliers * s.weight_bits;
+  const bool varying = depth > 1 || s.writable, measured = s.constants.measured, in_logic = !s.writable && (s.logic || brams(c.family, depth, width, kRom) == 0);
+  const double live = measured ? s.constants.live : real(multipliers), share = live / real(multipliers), acc = s.bits_out;
+  const Selected m = selected(s);
+  double adders = 0, sums = 0;
+  int bits = m.bits;
+  for (I n = simd; n > 1; n = (n + 1) / 2) {
+    bits = std::min(bits + 1, s.bits_out);
+    adders += real(n / 2 * bits);
+    sums += real((n + 1) / 2 * bits);
+  }
+  const Logic t = logic_of(s, c, 1, depth, width, in_logic);
+  // Weights that never change select nothing, and equal ones of a lane are one product; of a few words some are equal.
+  const double selections = varying ? live * (1 - 0.5 / real(depth)) : 0, summed = varying ? selections : measured ? s.constants.ones : live / 2;
+  return written(priced(s, c, {1, counter(depth) + counter(folds), selections * m.pairs, real(lanes) * m.multiples, summed * m.added, folds > 1 ? real(accumulators) * acc : 0,
+                       share * adders * real(accumulators), t.leaves, t.muxes, t.columns, real(accumulators) * acc + selections * m.single + summed * m.passed, share * sums * real(accumulators)},
+                s.logic ? 0.0 : blocks(c, depth, width, kept(s))), s, c, depth, width);
 }
-Cost mvau_logic_cost(const StageShape& s, C c) {
-  return logic_cost(s, c, (s.mw / s.simd) * (s.mh / s.pe), s.simd, s.pe * s.simd, s.pe, s.pe * (s.simd - 1));
-}
-Cost depthwise_logic_cost(const StageShape& s, C c) {
-  return logic_cost(s, c, groups(s) * taps(s), s.lanes_in, s.lanes_in, s.lanes_in, 0);
-}
+Cost mvau_logic_cost(const StageShape& s, C c) { return logic_cost(s, c, (s.mw / s.simd) * (s.mh / s.pe), s.mw / s.simd, s.simd, s.pe, s.simd); }
+Cost depthwise_logic_cost(const StageShape& s, C c) { return logic_cost(s, c, groups(s) * taps(s), taps(s), s.lanes_in, s.lanes_in, 1); }
 Cost packed_cost(const StageShape& s, C c) {
-  const Row& a = k(c, s.kind);
-  const I depth = (s.mw / s.simd) * (s.mh / s.pe), width = s.pe * s.simd * s.weight_bits, sharing = (s.pe + s.per_dsp - 1) / s.per_dsp;
-  // A row that is left over shares with none: its product may be too small for a DSP.
-  const bool small_rest = s.pe % s.per_dsp == 1 && s.bits_in + s.weight_bits < c.dsp_bits;
-  const double x = s.bits_in, w = s.weight_bits, dsps = static_cast<double>((sharing - small_rest) * s.simd);
-  const double wide = packed_field(c.family, s.per_dsp, s.bits_in, s.weight_bits) * (s.per_dsp - 1) + w + 1;
-  const double multiplier = a[2] * dsps * (x + 1) * wide;
-  return written({a[0] * static_cast<double>((s.pe - sharing) * s.simd) * (w + 1) + a[1] * counter(depth) + multiplier + a[3] * static_cast<double>(s.pe * s.bits_out) +
-              a[4] * static_cast<double>(s.pe * (s.simd - 1)) * (x + w + 1) + a[5] * rom_luts(s, c, depth, width),
-          s.logic ? 0.0 : blocks(c, depth, width, kept(s)), dsps, multiplier}, s, c, depth, width);
+  const I folds = s.mw / s.simd, depth = folds * (s.mh / s.pe), width = s.pe * s.simd * s.weight_bits, sharing = (s.pe + s.per_dsp - 1) / s.per_dsp;
+  const int field = packed_field(c.family, s.per_dsp, s.bits_in, s.weight_bits);
+  // Rows that are left over: their product may be too small for a DSP. Of a constant that is 0 or a power of two there is none.
+  const I rest = s.pe % s.per_dsp;
+  const bool small_rest = rest > 0 && (rest - 1) * field + s.bits_in + s.weight_bits < c.dsp_bits;
+  const double x = s.bits_in, w = s.weight_bits, acc = s.bits_out, all = real(sharing * s.simd), dsps = std::max(0.0, real((sharing - small_rest) * s.simd) - (s.writable ? 0 : s.constants.powers));
+  const double wide = field * (s.per_dsp - 1) + w + 1;
+  const bool in_logic = !s.writable && (s.logic || brams(c.family, depth, width, kRom) == 0);
+  // Sums of two stay packed while the fields have room.
+  double packed = 0, apart = 0;
+  int room = field - s.bits_in - s.weight_bits, bits = s.bits_in + s.weight_bits;
+  I terms = s.simd;
+  for (; terms > 1 && room > 0; terms = (terms + 1) / 2, --room, ++bits) packed += real(sharing * (terms / 2)) * (wide + x);
+  const double unpacked = real(s.pe * terms) * bits;
+  for (I n = terms; n > 1; n = (n + 1) / 2) apart += real(s.pe * (n / 2)) * std::min(++bits, s.bits_out);
+  const Logic t = logic_of(s, c, 1, depth, width, in_logic);
+  const double product = all * multiplier_luts(c.family, s.signed_in, s.bits_in, static_cast<int>(wide));
+  const Row row{1, counter(depth) + counter(folds), product, real((s.pe - sharing) * s.simd) * (w + 1), unpacked, packed, apart, t.leaves, t.muxes, all * wide, folds > 1 ? real(s.pe) * acc : 0,
+                real(s.simd) * x + real(s.pe) * acc + t.columns};
+  return written(priced(s, c, row, s.logic ? 0.0 : blocks(c, depth, width, kept(s)), dsps, k(c, s.kind)[2] * product * dsps / all, c.ff[static_cast<std::size_t>(s.kind)][9] * wide * dsps), s, c, depth, width);
 }
 Cost constant_cost(const StageShape& s, C c) {
-  const Row& a = k(c, s.kind);
-  return {a[0] + a[1] * s.sum_depth + a[2] * static_cast<double>(s.adder_bits) + a[3] * static_cast<double>(s.held_bits) + a[4] * static_cast<double>(s.double_bits), 0, 0, 0};
+  return priced(s, c, {1, real(s.sum_depth), real(s.adder_bits), real(s.held_bits), real(s.double_bits), s.last_in ? real(s.sum_depth) : 0});
 }
-// The new kinds are of a few counters and a payload: a rough fit of their own.
-double wide(const StageShape& s) { return static_cast<double>(s.lanes_in * s.bits_in); }
+
+// Counters and comparators of a mask or of nested loops, measured; else one counter.
+double steps_of(const StageShape& s, I beats) { return s.constants.measured ? s.constants.ones : counter(beats); }
 Cost reorder_cost(const StageShape& s, C c) {
-  const Row& a = k(c, s.kind);
-  const I depth = 2 * s.beats_in, width = s.lanes_in * s.bits_in;
-  const double addresses = s.table ? static_cast<double>(s.beats_out * bits_for(s.beats_in)) : 0;
-  return {a[0] + a[1] * (counter(s.beats_in) + counter(s.beats_out)) + a[2] * counter(depth) + a[3] * addresses + a[4] * memory_bits(c, depth, width, kRam),
-          blocks(c, depth, width, kRam), 0, 0};
+  const I depth = 2 * s.beats_in, width = s.lanes_in * s.bits_in, address = bits_for(depth);
+  const bool table_in_logic = s.table && brams(c.family, s.beats_out, address, kRom) == 0;
+  const Logic t = table_in_logic ? logic_of(s, c, 1, s.beats_out, address, true) : Logic{};
+  return priced(s, c, {1, counter(depth) + counter(s.beats_in) + steps_of(s, s.beats_out), real(address), s.constants.live * real(address), t.leaves, t.muxes, memory_luts(c, depth, width), real(width), t.columns},
+                blocks(c, depth, width, kRam) + (s.table ? blocks(c, s.beats_out, address, kRom) : 0));
 }
 Cost select_cost(const StageShape& s, C c) {
-  const Row& a = k(c, s.kind);
-  return {a[0] + a[1] * counter(largest(s.beats_in, s.beats_out)) + a[2] * static_cast<double>(s.lanes_out * s.bits_out), 0, 0, 0};
+  return priced(s, c, {1, steps_of(s, largest(s.beats_in, s.beats_out)), real(s.lanes_out * s.bits_out), s.constants.live, s.constants.negative});
 }
+Cost concat_cost(const StageShape& s, C c) { return priced(s, c, {1, counter(s.mw + s.mh), real(s.lanes_out * s.bits_out)}); }
 Cost product_cost(const StageShape& s, C c) {
-  const Row& a = k(c, s.kind);
-  const double lanes = static_cast<double>(s.lanes_in), out = s.bits_out;  // the product has the bits of both operands
-  const double multipliers = a[1] * lanes * s.bits_in * largest(1, s.bits_out - s.bits_in);
+  const int other = std::max(2, s.bits_out - s.bits_in);  // the product has the bits of both operands
+  const double lanes = real(s.lanes_in), product = lanes * multiplier_luts(c.family, s.signed_in, s.bits_in, other);
   const bool dsp = s.bits_out >= c.dsp_bits;
-  return {a[0] + multipliers + a[2] * lanes * out, 0, dsp ? lanes : 0.0, dsp ? multipliers : 0.0};
+  return priced(s, c, {1, product, lanes * s.bits_out, lanes * (s.bits_in + other)}, 0, dsp ? lanes : 0.0, dsp ? k(c, s.kind)[1] * product : 0.0);
 }
 Cost total_cost(const StageShape& s, C c) {
-  const Row& a = k(c, s.kind);
   const I depth = groups(s), width = s.lanes_in * s.bits_out;
-  return {a[0] + a[1] * (counter(depth) + counter(s.mw)) + a[2] * wide(s) + a[3] * static_cast<double>(width) + a[4] * memory_bits(c, depth, width, kRam),
-          depth > 1 ? blocks(c, depth, width, kRam) : 0, 0, 0};
+  const bool sum = s.bits_out > s.bits_in;
+  return priced(s, c, {1, counter(depth) + counter(s.mw), sum ? 0 : real(width), sum ? real(width) : 0, depth > 1 && s.mw > 1 ? memory_luts(c, depth, width) : 0, real(s.lanes_in * s.bits_in), real(s.lanes_in), depth > 1 ? real(width) : 0, sum && s.signed_in ? real(width) : 0},
+                depth > 1 ? blocks(c, depth, width, kRam) : 0);
 }
 
 Cost topk_cost(const StageShape& s, C c) {
@@ -335,7 +393,7 @@ const StageDef kStages[] = {
     {StageKind::select, "select", "leaves beats out", "S: a frame -> M: some of its beats", "lanes divide what stays together", beats_in, one, none, select_cost},
     {StageKind::insert, "insert", "puts constant beats between those of a frame", "S: a frame -> M: a longer frame", "lanes divide what stays together",
      beats_out, one, none, select_cost},
-    {StageKind::concat, "concat", "takes runs of beats from two streams in turn", "S0, S1 -> M: their runs", "lanes divide both runs", beats_out, one, none, select_cost},
+    {StageKind::concat, "concat", "takes runs of beats from two streams in turn", "S0, S1 -> M: their runs", "lanes divide both runs", beats_out, one, none, concat_cost},
     {StageKind::product, "product", "multiplies two streams element by element", "S0, S1: integers -> M: integers", "lanes common to both", beats_in, one,
      [](const StageShape&) { return I(3); }, product_cost},
     {StageKind::total, "total", "maximum, minimum or sum over each channel of a whole frame", "S: a frame, channels fastest -> M: one value a channel",

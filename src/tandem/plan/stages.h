@@ -31,7 +31,7 @@ struct TableLogic {
 struct StageConstants {
   bool measured = false;   // else typical ones are assumed
   TableLogic logic;        // of the tables, whether or not they become block RAM
-  double live = 0;         // multipliers with a weight that is not 0; comparisons with a table; bits of factors in use
+  double live = 0;         // multipliers with a weight that is not 0; comparisons with a table; bits of factors in use, lanes that only shift
   double ones = 0;         // additions of constant factors; bits of constant comparisons
   double negative = 0, powers = 0;  // constant factors below 0; those that are powers of two (offsets that are not 0)
 };
@@ -80,7 +80,7 @@ struct StageShape {
 struct Cost {
   double lut4 = 0, bram = 0;
   double dsp = 0, dsp_lut4 = 0;  // multipliers that synthesis maps to DSPs, and the LUTs this saves
-  double ff = 0;
+  double ff = 0, dsp_ff = 0;     // and the flip-flops, which DSPs have inside
 };
 // Families of parts: what their memories and multipliers are.
 // cells: standard cells, LUTs are then gate equivalents (a NAND of two inputs) and block RAMs SRAM macros.
