@@ -350,7 +350,8 @@ std::int64_t registers_of(const StageShape& s) {
 std::array<std::int64_t, 2> room_for_gaps(std::span<const StageShape> s, const StageShape& join) {
   const std::array<std::vector<bool>, 2> up{above(s, join.in[0]), above(s, join.in[1])};
   std::array<std::int64_t, 2> room{0, 0};
-  std::array<bool, 2> holds{false, false};
+  const bool turns = join.kind == plan::StageKind::concat;  // it reads nothing of one while the other's run comes
+  std::array<bool, 2> holds{turns, turns};
   for (std::size_t k : {0u, 1u})
     for (std::size_t i = 0; i < s.size(); ++i) {
       if (!up[k][i] || up[1 - k][i]) continue;

@@ -30,7 +30,7 @@ struct QueueStats {
 };
 // Room: the depths are the least ones only while beats follow each other without gaps: a pipeline whose registers share one enable, stopped
 // with gaps inside, holds fewer beats than it has registers, and a branch that counted on them could stand still for ever. So where the
-// other branch holds beats back (a window, a whole frame) a queue gets the registers of its own branch on top.
+// other branch holds beats back (a window, a whole frame, a concat that reads the other's run) a queue gets the registers of its own branch on top.
 enum class Room { least, for_gaps };
 // Sets Fold::queues of every join of `f`; those it has already are not looked at. Without joins nothing is done. Where
 // the design is too large to step (TimingOptions::steps) the queues stay at a frame.

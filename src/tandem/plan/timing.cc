@@ -274,7 +274,8 @@ std::int64_t Timing::end(std::int64_t frame) const {
 }
 
 Timing simulate(std::span<const StageShape> stages, const TimingOptions& o) {
-  if (const auto t = simulate_beats(stages, o)) return *t;
+  if (!o.shut)
+    if (const auto t = simulate_beats(stages, o)) return *t;
   return simulate_cycles(stages, o);
 }
 
@@ -312,20 +313,23 @@ Timing simulate_cycles(std::span<const StageShape> stages, const TimingOptions& 
   const I most = o.steps / static_cast<I>(n);
   // No beat moves for so long only when none will: longer than any stage thinks without one.
   const I patience = 1 << 14;
+  I cycle = 0;
+  auto shut = [&](std::size_t i) -> U { return o.shut ? o.shut(i, cycle) : 0; };
   auto offered = [&](std::size_t i) -> U {
     const Wire& w = wire[i];
     U v = w.from[0] < 0 ? 1 : twin[static_cast<std::size_t>(w.from[0])].valid >> w.port[0] & 1;
     if (w.from[1] == kSource) v |= 2;
     else if (w.from[1] >= 0) v |= (twin[static_cast<std::size_t>(w.from[1])].valid >> w.port[1] & 1) << 1;
-    return v;
+    return v & ~shut(i);
   };
-  for (I cycle = 0; cycle < most; ++cycle) {
+  for (; cycle < most; ++cycle) {
     for (std::size_t i : wired) twin[i].valid = twin[i].wires(twin[i], offered(i));
-    const bool arrived = twin[n - 1].valid & 1;
+    const bool arrived = twin[n - 1].valid & ~shut(n) & 1;
+    ready[n - 1] &= ~(shut(n) & open[n - 1]);
     U moved = 0;
     for (std::size_t i = n; i-- > 0;) {
       const Wire& w = wire[i];
-      const U in = offered(i), taken = twin[i].cycle(twin[i], in, ready[i]);
+      const U in = offered(i), taken = twin[i].cycle(twin[i], in, ready[i]) & ~shut(i);
       ready[i] = open[i];
       moved |= in & taken;
       if (w.from[0] >= 0) ready[static_cast<std::size_t>(w.from[0])] |= (taken & 1) << w.port[0];
@@ -345,6 +349,7 @@ Timing simulate_cycles(std::span<const StageShape> stages, const TimingOptions& 
     r.ends.push_back(cycle);
     if (static_cast<I>(r.ends.size()) == o.frames) break;
     const I frame = static_cast<I>(r.ends.size()) - 1;
+    if (o.shut) continue;
     const U hash = fnv1a({reinterpret_cast<const char*>(twin.data()), n * sizeof(Twin)});
     const auto [first, last] = seen.equal_range(hash);
     for (auto it = first; it != last; ++it) {

@@ -8,6 +8,7 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -50,6 +51,9 @@ struct Timing {
 struct TimingOptions {
   std::int64_t frames = 0;                   // whose ends are wanted, 0: until it repeats itself
   std::int64_t steps = 3'000'000'000;        // most stage cycles to step
+  // Inputs of a stage (bit k) that nothing passes through in a cycle; asked for the stage behind the last one, its output. Only cycle by
+  // cycle, for some `frames`.
+  std::function<std::uint64_t(std::size_t stage, std::int64_t cycle)> shut = {};
 };
 inline constexpr int kSource = -2;           // StageShape::in[1] that is an input of the design (in[0]: -1)
 // Of a design whose inputs always have data and whose outputs (those without a reader) are always taken; the frames are those

@@ -7,6 +7,7 @@
 #include "tandem/base/rng.h"
 #include "tandem/exec/exec.h"
 #include "tandem/ir/op.h"
+#include "tandem/ir/random_graph.h"
 #include "tandem/plan/timing.h"
 #include "tandem/proof/verify.h"
 
@@ -149,6 +150,60 @@ TEST(MapQueues, AShortcutThatSkipsRowsHoldsThemAll) {
       t.rows = 3;
     }
   EXPECT_TRUE(rate_of(s).slower(rate));
+}
+
+// Whatever stands still for a while, a design goes on: random networks with queues that have room for gaps, every stream held back at
+// random, then one after the other for long. Of the least queues some stand still for ever, which shows that this would be seen.
+TEST(MapQueues, StallsDoNotStopADesign) {
+  I designs = 0, frames = 0, least_stuck = 0;
+  const I networks = std::getenv("TANDEM_FULL") ? 2000 : 150;
+  for (std::uint64_t seed = 0; static_cast<I>(seed) < networks; ++seed) {
+    plan::StageGraph g;
+    try {
+      g = plan::stages_from(lower_exact(random_graph({.max_layers = 5, .streaming = true, .moves = true}, seed).graph, 64), "stalled");
+    } catch (const Error& e) {
+      ASSERT_EQ(e.code(), Exit::no) << e.message();
+      continue;  // hardware refuses it
+    }
+    Rng r(seed, "stalls");
+    const plan::Folding folding = random_folding(g, seed);
+    const bool bare = r.chance(0.2);  // queues of a frame
+    for (const map::Room room : {map::Room::for_gaps, map::Room::least}) {
+      plan::Folding f = folding;
+      if (!bare) map::size_queues(g, f, nullptr, room);
+      std::vector<plan::StageShape> s;
+      expand(g, f, s);
+      if (map::join_queues(s).empty()) break;
+      bool stuck = false;
+      for (int way = 0; way < 3 && !stuck; ++way) {
+        const double share = r.chance(0.5) ? 0.5 : 0.1;
+        const I longest = I(1) << r.range(1, 9);
+        const std::uint64_t salt = static_cast<std::uint64_t>(r.range(0, 1 << 30));
+        auto random = [&](std::uint64_t a, std::uint64_t b) {
+          std::uint64_t h = (a * 0x9e3779b97f4a7c15ull ^ b) * 0xbf58476d1ce4e5b9ull ^ salt * 0x94d049bb133111ebull;
+          h = (h ^ h >> 31) * 0xd6e8feb86659fd93ull;
+          return h ^ h >> 32;
+        };
+        plan::TimingOptions o{.frames = 3, .steps = 500'000};
+        o.shut = [&](std::size_t stage, I cycle) -> std::uint64_t {
+          if (way == 0) return (random(stage, static_cast<std::uint64_t>(cycle)) % 1000 < share * 1000 ? 1 : 0) | (random(stage + 1000, static_cast<std::uint64_t>(cycle)) % 1000 < share * 1000 ? 2 : 0);
+          const std::uint64_t turn = random(7, static_cast<std::uint64_t>(cycle / longest));  // one stream at a time
+          return turn % (s.size() + 1) == stage ? 1 + (turn >> 40) % 3 : 0;
+        };
+        const plan::Timing t = plan::simulate(s, o);
+        if (!t.known) break;  // too slow to wait for, or a stage without a twin
+        stuck = t.deadlock;
+        frames += static_cast<I>(t.ends.size());
+      }
+      if (room == map::Room::least) least_stuck += stuck;
+      else EXPECT_FALSE(stuck) << "seed " << seed << (bare ? ", queues of a frame" : "");
+      ++designs;
+      if (bare) break;
+    }
+  }
+  fmt::print("{} designs, {} frames; with the least queues {} stand still\n", designs, frames, least_stuck);
+  EXPECT_GT(designs, 50);
+  EXPECT_GT(least_stuck, 0);
 }
 
 // The same in Verilator: as computed, and with one beat less in one queue.
