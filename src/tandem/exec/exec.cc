@@ -762,35 +762,61 @@ std::vector<Tensor> in_portions(const Tensor& x, std::int64_t rows, const std::f
   return out;
 }
 
+namespace {
+// But for the order in which floats are added.
+bool same_row(const Tensor& a, const Tensor& b) {
+  if (a.shape() != b.shape()) return false;
+  double most = 0, off = 0;
+  for (std::int64_t i = 0; i < a.size(); ++i) {
+    const double u = a.at(i), v = b.at(i);
+    if (u == v || (std::isnan(u) && std::isnan(v))) continue;
+    most = std::max({most, std::abs(u), std::abs(v)}), off = std::max(off, std::abs(u - v));
+    if (!(std::isfinite(u) && std::isfinite(v))) return false;
+  }
+  return off <= 1e-4 * most;
+}
+}  // namespace
+
 std::vector<Tensor> run_rows(const Graph& graph, const Tensor& x, std::int64_t batch) {
   if (graph.inputs.size() != 1) throw bad_input("the graph has {} inputs; rows of data need one", graph.inputs.size());
   const Value& in = graph.values[graph.inputs[0]];
   if (!in.type.dims || in.type.dims->empty()) throw bad_input("input '{}' has no batch axis", in.name);
   const std::int64_t n = x.rank() ? x.shape()[0] : 0;
-  std::optional<Executor> executor;
-  std::optional<FloatExecutor> floating;  // instead, where nothing is quantised
-  auto bind_rows = [&](std::int64_t rows) {
+  struct Bound {
+    std::optional<Executor> exact;
+    std::optional<FloatExecutor> floating;  // instead, where nothing is quantised
+    std::vector<Tensor> run(const Tensor& portion) { return floating ? floating->run({portion}) : exact->run({portion}); }
+  };
+  const auto bind_rows = [&](std::int64_t rows) {
     Graph g = graph;
     Dims& d = *g.values[g.inputs[0]].type.dims;
     d[0] = Dim(rows);
     ExactProgram p = lower_exact(g);
     const auto on_host = [](const Step& s) { return std::holds_alternative<FloatOp>(s.params); };
-    if (std::all_of(p.steps.begin(), p.steps.end(), on_host)) floating.emplace(std::move(g));
-    else executor.emplace(std::move(p));
+    Bound b;
+    if (std::all_of(p.steps.begin(), p.steps.end(), on_host)) b.floating.emplace(std::move(g));
+    else b.exact.emplace(std::move(p));
+    return b;
   };
-  if ((*in.type.dims)[0].known()) {
-    const std::int64_t stated = (*in.type.dims)[0].n;
-    // A stated batch of 1 is only a habit of exporters where nothing else depends on it.
-    if (stated == 1 && n > 1) try {
-        bind_rows(std::min(batch, n));
-      } catch (const Error&) {
+  const Tensor rows = x.dtype() == in.type.dtype ? x : x.cast(in.type.dtype);
+  const bool known = (*in.type.dims)[0].known();
+  const std::int64_t stated = known ? (*in.type.dims)[0].n : 0, most = std::max<std::int64_t>(1, std::min(batch, n));
+  // A stated batch of 1 is only a habit of exporters where nothing else depends on it: where the graph takes more rows at a time, and the
+  // first and the last of them come out as they do alone.
+  if (stated == 1 && n > 1) try {
+      Bound many = bind_rows(most), one = bind_rows(1);
+      const std::vector<Tensor> y = many.run(rows.rows(0, most));
+      bool apart = true;
+      for (std::int64_t r : {std::int64_t{0}, most - 1}) {
+        const std::vector<Tensor> alone = one.run(rows.rows(r, r + 1));
+        for (std::size_t i = 0; i < y.size() && apart; ++i) apart = y[i].rank() > 0 && y[i].shape()[0] == most && same_row(y[i].rows(r, r + 1), alone[i]);
       }
-    batch = executor || floating ? std::min(batch, n) : stated;
-  } else {
-    batch = std::max<std::int64_t>(1, std::min(batch, n));
-  }
-  if (!executor && !floating) bind_rows(batch);
-  return in_portions(x.dtype() == in.type.dtype ? x : x.cast(in.type.dtype), batch, [&](const Tensor& portion) { return floating ? floating->run({portion}) : executor->run({portion}); });
+      if (apart) return in_portions(rows, most, [&](const Tensor& portion) { return many.run(portion); });
+    } catch (const Error&) {
+    }
+  const std::int64_t at_once = known ? stated : most;
+  Bound b = bind_rows(at_once);
+  return in_portions(rows, at_once, [&](const Tensor& portion) { return b.run(portion); });
 }
 
 }  // namespace tandem::exec

@@ -137,6 +137,23 @@ TEST(Exec, AStatedBatchIsKept) {
   for (std::int64_t i = 0; i < 6; i += 2) EXPECT_TRUE(y.rows(i, i + 2).same(evaluate_float(g, {all.rows(i, i + 2)})[0])) << i;
 }
 
+// A stated batch of 1 that does not only look like one: the mean over it is the row's own.
+TEST(Exec, RowsOfAStatedBatchOfOneDoNotMix) {
+  for (const bool quantised : {false, true}) {
+    Graph g;
+    ValueId x = g.add_input("x", DType::f32, {Dim(1), Dim(3)});
+    const auto number = [&](float v) { return g.add_constant(g.unique_name("c"), Tensor::scalar(v)); };
+    if (quantised) x = g.add_node("Quant", {x, number(1), number(0), number(8)}, {{"signed", std::int64_t{1}}, {"narrow", std::int64_t{0}}, {"rounding_mode", std::string("ROUND")}}, "", "qonnx.custom_op.general");
+    const ValueId total = g.add_node("ReduceSum", {x, g.add_constant("axes", Tensor::of<std::int64_t>({1}, {0}))}, {{"keepdims", std::int64_t{1}}});
+    g.outputs = {g.add_node("Add", {x, total})};
+    infer_shapes(g);
+    Tensor all(DType::f32, {6, 3});
+    for (std::int64_t i = 0; i < all.size(); ++i) all.set(i, static_cast<double>(i));
+    const Tensor y = run_rows(g, all)[0];
+    for (std::int64_t i = 0; i < all.size(); ++i) EXPECT_EQ(y.at(i), 2 * all.at(i)) << quantised;
+  }
+}
+
 // Integers of a program's own, in and out.
 TEST(Exec, IntegerPorts) {
   ExactProgram p;
