@@ -29,8 +29,13 @@ struct Equal {
 };
 constexpr Equal kEqual[] = {
     {"if (t.size() <= 16) {", "t.size() < 16", "both ways count the steps at or below n"},
-    {"if (!executor && !floating) bind_rows(batch);", "!executor || !floating", "binds the same graph to the same rows again"},
-    {"batch = std::max<std::int64_t>(1, std::min(batch, n));", "std::max<std::int64_t>(2, std::min(batch, n))", "rows are filled up with copies, whose results are dropped"},
+    {"if (have < rows) {", "have <= rows", "a whole portion is copied to itself"},
+    {"Bound one = bind_rows(", "bind_rows(2)", "refuses the row alone: then each runs alone"},
+    {"if (stated == 1 && n > 1) try {", "stated == 1 || n > 1", "one row, or rows that no batch is stated for: the same either way"},
+    {"= one.run(rows.rows(r, r + 1));", "one.run(rows.rows(r, r - 1))", "no rows: then each runs alone"},
+    {"apart = y[i].rank() > 0 &&", "y[i].rank() > 0 && y[i].shape()[1] == most && same_row(y[i].rows(r, r + 1), alone[i])", "then each row runs alone"},
+    {"if (lo == hi && std::isnormal(lo) && !(whole", "lo == hi && std::isnormal(lo) && !(whole || std::abs(lo) >= 0x1p24f)", "the slow way gives the same"},
+    {"y[i] = cast_one(q.cast, q.cast.custom_steps.empty()", "cast_one(q.cast, q.cast.custom_steps.empty() ? (gc.empty() ? group_of(q, s, i) : gc[i]) : 0, q.cast.custom_steps.empty() ? 1 + 0 : g[i], x[i])", "the table's number is not looked at without a table"},
     {"for (Int128 v : g.v) m = std::max(m, v < 0 ? -v : v);", "std::max(m, v <= 0 ? -v : v)", "-0 is 0"},
     {"if (c.hi && x > c.hi->v[hi]) x = c.hi->v[hi];", "c.hi && x >= c.hi->v[hi]", "equal to the bound is the bound"},
     {"slope_ = span > 0", "span >= 0 ? static_cast<float>(static_cast<double>(size - 1) / span) : 0.f", "of equal steps: a guess that is no number is not used"},

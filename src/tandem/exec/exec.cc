@@ -803,19 +803,22 @@ std::vector<Tensor> run_rows(const Graph& graph, const Tensor& x, std::int64_t b
   const std::int64_t stated = known ? (*in.type.dims)[0].n : 0, most = std::max<std::int64_t>(1, std::min(batch, n));
   // A stated batch of 1 is only a habit of exporters where nothing else depends on it: where the graph takes more rows at a time, and the
   // first and the last of them come out as they do alone.
+  std::optional<Bound> many;
   if (stated == 1 && n > 1) try {
-      Bound many = bind_rows(most), one = bind_rows(1);
-      const std::vector<Tensor> y = many.run(rows.rows(0, most));
+      many.emplace(bind_rows(most));
+      Bound one = bind_rows(1);
+      const std::vector<Tensor> y = many->run(rows.rows(0, most));
       bool apart = true;
       for (std::int64_t r : {std::int64_t{0}, most - 1}) {
         const std::vector<Tensor> alone = one.run(rows.rows(r, r + 1));
         for (std::size_t i = 0; i < y.size() && apart; ++i) apart = y[i].rank() > 0 && y[i].shape()[0] == most && same_row(y[i].rows(r, r + 1), alone[i]);
       }
-      if (apart) return in_portions(rows, most, [&](const Tensor& portion) { return many.run(portion); });
+      if (!apart) many.reset();
     } catch (const Error&) {
+      many.reset();
     }
-  const std::int64_t at_once = known ? stated : most;
-  Bound b = bind_rows(at_once);
+  const std::int64_t at_once = many || !known ? most : stated;
+  Bound b = many ? std::move(*many) : bind_rows(at_once);
   return in_portions(rows, at_once, [&](const Tensor& portion) { return b.run(portion); });
 }
 

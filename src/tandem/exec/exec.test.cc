@@ -237,6 +237,22 @@ TEST(Exec, InputsInDoublePrecision) {
   EXPECT_TRUE(Executor(p).run({in})[0].same(evaluate_carrier(p, {in})[0]));
 }
 
+// Doubles that no float equals, beside the steps of formats with and without tables and with zero points of their own.
+TEST(Exec, DoublesBesideTheSteps) {
+  for (const float bits : {4.f, 20.f})
+    for (const bool own : {false, true}) {
+      Graph g;
+      const auto c = [&](float v) { return g.add_constant(g.unique_name("c"), Tensor::scalar(v)); };
+      const ValueId zero = own ? g.add_constant("zero", Tensor::of<float>({1, 3}, std::vector<float>{0, 3, -2})) : c(0);
+      g.outputs = {g.add_node("Quant", {g.add_input("x", DType::f64, {Dim(8), Dim(3)}), c(0.5f), zero, c(bits)}, {}, "", "qonnx.custom_op.general")};
+      infer_shapes(g);
+      const ExactProgram p = lower_exact(g);
+      Tensor in(DType::f64, {8, 3});
+      for (std::int64_t i = 0; i < in.size(); ++i) in.set(i, 0.25 + 0.5 * static_cast<double>(i / 4 - 3) + (i % 4 == 0 ? 0 : i % 4 == 1 ? 1e-12 : i % 4 == 2 ? -1e-12 : 0.1));
+      EXPECT_TRUE(Executor(p).run({in})[0].same(evaluate_carrier(p, {in})[0])) << to_text(p);
+    }
+}
+
 TEST(Exec, NaNBeforeAnIntegerFormatIsAnError) {
   Graph g;
   ValueId x = g.add_input("x", DType::f32, {Dim(1), Dim(2)});
