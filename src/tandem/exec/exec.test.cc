@@ -154,6 +154,34 @@ TEST(Exec, RowsOfAStatedBatchOfOneDoNotMix) {
   }
 }
 
+TEST(Exec, RowsOfASymbolicBatch) {
+  Graph g;
+  const auto c = [&](float v) { return g.add_constant(g.unique_name("c"), Tensor::scalar(v)); };
+  g.outputs = {g.add_node("Quant", {g.add_input("x", DType::f32, {Dim("n"), Dim(3)}), c(0.5f), c(0), c(6)}, {}, "", "qonnx.custom_op.general")};
+  infer_shapes(g);
+  Tensor all(DType::f32, {7, 3});
+  for (std::int64_t i = 0; i < all.size(); ++i) all.set(i, 0.7 * static_cast<double>(i) - 5);
+  const Tensor y = run_rows(g, all, 3)[0];
+  ASSERT_EQ(y.shape(), all.shape());
+  for (std::int64_t i = 0; i < all.size(); ++i) EXPECT_EQ(y.at(i), 0.5 * std::nearbyint(std::clamp(2.0 * all.at(i), -32.0, 31.0))) << i;
+}
+
+// The largest of a channel that was negated is the least of its integers; fewer rows than channels.
+TEST(Exec, PoolsOfChannelsOfEitherSign) {
+  Graph g;
+  const auto c = [&](float v) { return g.add_constant(g.unique_name("c"), Tensor::scalar(v)); };
+  const auto quant = [&](ValueId x, float scale) { return g.add_node("Quant", {x, c(scale), c(0), c(8)}, {{"signed", std::int64_t{1}}}, "", "qonnx.custom_op.general"); };
+  const ValueId x = quant(g.add_input("x", DType::f32, {Dim(1), Dim(2), Dim(2), Dim(8)}), 0.25f);
+  const ValueId turned = g.add_node("Mul", {x, g.add_constant("signs", Tensor::of<float>({1, 2, 1, 1}, std::vector<float>{1, -2}))});
+  g.outputs = {quant(g.add_node("MaxPool", {turned}, {{"kernel_shape", std::vector<std::int64_t>{2, 2}}, {"strides", std::vector<std::int64_t>{2, 2}}}), 0.5f)};
+  infer_shapes(g);
+  const ExactProgram p = lower_exact(g);
+  Tensor in(DType::f32, {1, 2, 2, 8});
+  Rng r(1, "signs");
+  for (std::int64_t i = 0; i < in.size(); ++i) in.set(i, r.normal() * 4);
+  EXPECT_TRUE(Executor(p).run({in})[0].same(evaluate_carrier(p, {in})[0])) << to_text(p);
+}
+
 // Integers of a program's own, in and out.
 TEST(Exec, IntegerPorts) {
   ExactProgram p;
@@ -239,12 +267,12 @@ TEST(Exec, InputsInDoublePrecision) {
 
 // Doubles that no float equals, beside the steps of formats with and without tables and with zero points of their own.
 TEST(Exec, DoublesBesideTheSteps) {
-  for (const float bits : {4.f, 20.f})
+  for (const auto& [bits, scale] : {std::pair{4.f, 0.5f}, {20.f, 0.5f}, {20.f, 0.3f}})  // and results that are no floats
     for (const bool own : {false, true}) {
       Graph g;
       const auto c = [&](float v) { return g.add_constant(g.unique_name("c"), Tensor::scalar(v)); };
       const ValueId zero = own ? g.add_constant("zero", Tensor::of<float>({1, 3}, std::vector<float>{0, 3, -2})) : c(0);
-      g.outputs = {g.add_node("Quant", {g.add_input("x", DType::f64, {Dim(8), Dim(3)}), c(0.5f), zero, c(bits)}, {}, "", "qonnx.custom_op.general")};
+      g.outputs = {g.add_node("Quant", {g.add_input("x", DType::f64, {Dim(8), Dim(3)}), c(scale), zero, c(bits)}, {}, "", "qonnx.custom_op.general")};
       infer_shapes(g);
       const ExactProgram p = lower_exact(g);
       Tensor in(DType::f64, {8, 3});
