@@ -349,14 +349,14 @@ Row solve(const std::vector<Row>& rows, const std::vector<double>& y) {
   return c;
 }
 
+}  // namespace
+
 double quantile(const std::vector<double>& sorted, double q) {
   if (sorted.empty()) return 1;
   const double at = q * static_cast<double>(sorted.size() - 1);
   const std::size_t i = static_cast<std::size_t>(at), k = std::min(i + 1, sorted.size() - 1);
   return sorted[i] + (at - static_cast<double>(i)) * (sorted[k] - sorted[i]);
 }
-
-}  // namespace
 
 CalibrationFit fit(const std::vector<StageSample>& samples, const plan::Calibration& start) {
   CalibrationFit r;

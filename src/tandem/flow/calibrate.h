@@ -57,6 +57,9 @@ std::vector<plan::StageShape> sample_shapes(plan::Family family, std::uint64_t s
 // The same, generated: stages and Verilog.
 std::optional<rtl::Design> sample_design(plan::Family family, std::uint64_t seed, std::int64_t network);
 
+// Of ratios in order, between two of them linearly; 1 where there are none.
+double quantile(const std::vector<double>& sorted, double q);
+
 // Rows as they stand in plan/calibration.cc.
 std::string rows_text(const CalibrationFit& f);
 

@@ -125,12 +125,7 @@ plan::ClockPart fit_clock(const std::vector<ClockSample>& samples, const plan::C
   std::vector<double> ratios;
   for (const One& o : all) ratios.push_back(o.mhz / plan::clock_of(o.paths, best).mhz);
   std::sort(ratios.begin(), ratios.end());
-  const auto quantile = [&](double q) {
-    const double at = q * static_cast<double>(ratios.size() - 1);
-    const std::size_t i = static_cast<std::size_t>(at), k = std::min(i + 1, ratios.size() - 1);
-    return ratios[i] + (at - static_cast<double>(i)) * (ratios[k] - ratios[i]);
-  };
-  best.spread = {quantile(0.05), quantile(0.5), quantile(0.95)};
+  best.spread = {quantile(ratios, 0.05), quantile(ratios, 0.5), quantile(ratios, 0.95)};
   return best;
 }
 
