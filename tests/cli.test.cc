@@ -351,5 +351,14 @@ TEST(cli, documented_commands_exist) {
   }
 }
 
+// Stopped half way, it still says what it has compared.
+TEST(cli, an_interrupted_selftest_keeps_its_counts) {
+  const Folder f;
+  const Result r = f.run("timeout --preserve-status -s INT 3 tandem selftest --graphs 100000000 --engines ref,exec");
+  EXPECT_EQ(r.code, 130) << r.err;
+  EXPECT_HAS(r.out, "graphs, 0 mismatches");
+  EXPECT_HAS(r.err, "interrupted");
+}
+
 }  // namespace
 }  // namespace tandem

@@ -60,6 +60,7 @@ Run setup(Options& o) {
       c.print(fmt::format("seed {}: {} graphs, {} mismatches\n", c.seed, s.graphs, s.mismatches.size()));
       for (auto& m : s.mismatches) c.print(fmt::format("  {}: {} (seed {}, {} nodes)\n", m.engine, m.what, m.seed, m.nodes) + (m.replay.empty() ? "" : "    again: " + m.replay + "\n"));
     }
+    c.cancel->check();
     return s.ok() ? Exit::done : Exit::no;
   };
 }
