@@ -154,6 +154,23 @@ TEST(Exec, RowsOfAStatedBatchOfOneDoNotMix) {
   }
 }
 
+// However mixed rows differ from rows alone: they leave the range of floats, are no numbers, or have the other sign.
+TEST(Exec, RowsOfAStatedBatchOfOneDifferInEveryWay) {
+  for (const std::string_view way : {"infinite", "no number", "sign"}) {
+    Graph g;
+    const ValueId x = g.add_input("x", DType::f32, {Dim(1), Dim(3)});
+    const ValueId total = g.add_node("ReduceSum", {x, g.add_constant("axes", Tensor::of<std::int64_t>({1}, {0}))}, {{"keepdims", std::int64_t{1}}});
+    if (way == "infinite") g.outputs = {g.add_node("Max", {x, total})};
+    if (way == "no number") g.outputs = {g.add_node("Add", {x, g.add_node("Sub", {total, total})})};
+    if (way == "sign") g.outputs = {g.add_node("Sub", {g.add_node("Mul", {x, g.add_constant("c", Tensor::scalar(1.5f))}), total})};
+    infer_shapes(g);
+    Tensor all(DType::f32, {2, 3});
+    for (std::int64_t i = 0; i < all.size(); ++i) all.set(i, way == "sign" ? 8 : 2e38);
+    const Tensor y = run_rows(g, all)[0];
+    for (std::int64_t i = 0; i < all.size(); ++i) EXPECT_EQ(y.at(i), way == "sign" ? 4 : all.at(i)) << way;
+  }
+}
+
 TEST(Exec, RowsOfASymbolicBatch) {
   Graph g;
   const auto c = [&](float v) { return g.add_constant(g.unique_name("c"), Tensor::scalar(v)); };
@@ -164,6 +181,48 @@ TEST(Exec, RowsOfASymbolicBatch) {
   const Tensor y = run_rows(g, all, 3)[0];
   ASSERT_EQ(y.shape(), all.shape());
   for (std::int64_t i = 0; i < all.size(); ++i) EXPECT_EQ(y.at(i), 0.5 * std::nearbyint(std::clamp(2.0 * all.at(i), -32.0, 31.0))) << i;
+}
+
+// Rows of one number each, without a second axis.
+TEST(Exec, RowsOfRankOne) {
+  for (const bool stated : {true, false}) {
+    Graph g;
+    const auto c = [&](float v) { return g.add_constant(g.unique_name("c"), Tensor::scalar(v)); };
+    g.outputs = {g.add_node("Quant", {g.add_input("x", DType::f32, {stated ? Dim(1) : Dim("n")}), c(0.5f), c(0), c(6)}, {}, "", "qonnx.custom_op.general")};
+    infer_shapes(g);
+    Tensor all(DType::f32, {7});
+    for (std::int64_t i = 0; i < all.size(); ++i) all.set(i, 0.7 * static_cast<double>(i) - 2);
+    const Tensor y = run_rows(g, all, 3)[0];
+    ASSERT_EQ(y.shape(), all.shape());
+    for (std::int64_t i = 0; i < all.size(); ++i) EXPECT_EQ(y.at(i), 0.5 * std::nearbyint(2.0 * all.at(i))) << i;
+  }
+}
+
+// Who trains computes contractions elsewhere: products and convolutions are offered, nothing else, and what is declined is computed here.
+TEST(Exec, ContractionsThroughAHook) {
+  Graph g;
+  const auto c = [&](Shape s, float v) { return g.add_constant(g.unique_name("c"), Tensor::of<float>(s, std::vector<float>(static_cast<std::size_t>(element_count(s)), v))); };
+  const auto quant = [&](ValueId x) { return g.add_node("Quant", {x, c({}, 1), c({}, 0), c({}, 8)}, {{"signed", std::int64_t{1}}}, "", "qonnx.custom_op.general"); };
+  const ValueId x = quant(g.add_input("x", DType::f32, {Dim(1), Dim(1), Dim(2), Dim(2)}));
+  const ValueId y = quant(g.add_node("Conv", {x, quant(c({3, 1, 2, 2}, 1))}));
+  g.outputs = {g.add_node("MatMul", {g.add_node("Flatten", {y}), quant(c({3, 2}, 1))})};
+  infer_shapes(g);
+  Executor e(lower_exact(g));
+  const Tensor in = Tensor::of<float>({1, 1, 2, 2}, std::vector<float>{1, 2, 3, 4});
+  std::vector<std::string> offered;
+  for (const bool take : {false, true}) {
+    e.set_contraction_hook([&](const Step& s, const std::vector<std::vector<std::int64_t>>& from, std::vector<std::int64_t>& to) {
+      const bool conv = std::holds_alternative<IntConv>(s.params);
+      EXPECT_TRUE(conv || std::holds_alternative<IntMatMul>(s.params));
+      EXPECT_EQ(from[0], conv ? (std::vector<std::int64_t>{1, 2, 3, 4}) : std::vector<std::int64_t>(3, take ? 7 : 10));
+      offered.push_back(conv ? "conv" : "product");
+      std::fill(to.begin(), to.end(), conv ? 7 : 5);
+      return take;
+    });
+    const Tensor out = e.run({in})[0];
+    for (std::int64_t i = 0; i < 2; ++i) EXPECT_EQ(out.at(i), take ? 5 : 30);
+  }
+  EXPECT_EQ(offered, (std::vector<std::string>{"conv", "product", "conv", "product"}));
 }
 
 // The largest of a channel that was negated is the least of its integers; fewer rows than channels.
@@ -205,6 +264,34 @@ TEST(Exec, IntegerPorts) {
   const std::vector<std::int64_t> y = e.integers(1);
   ASSERT_EQ(y.size(), 10u);
   for (std::int64_t i = 0; i < 10; ++i) EXPECT_EQ(y[static_cast<std::size_t>(i)], 3 * (i - 8) + 1);
+}
+
+// Exact results that no float equals, as they are given out: in floats the nearest, in other types the numbers themselves.
+TEST(Exec, OutputsInTheirOwnTypes) {
+  for (const DType type : {DType::f32, DType::f64, DType::i32, DType::i64}) {
+    ExactProgram p;
+    for (int i = 0; i < 2; ++i) {
+      Buffer b;
+      b.name = fmt::format("v{}", i);
+      b.shape = {5};
+      b.lo = -(1 << 30), b.hi = 1 << 30;
+      p.buffers.push_back(b);
+    }
+    p.inputs.push_back({"x", 0, DType::i32, true, {}});
+    IntLinear l;
+    l.k = {Grouped<Int128>(Int128(3))};
+    l.c = Grouped<Int128>(Int128(1));
+    p.steps.push_back({std::move(l), {0}, 1, "node 'n'"});
+    p.outputs.push_back({"y", 1, type, true, {}});
+    Tensor x(DType::i32, {5});
+    for (std::int64_t i = 0; i < 5; ++i) x.set(i, static_cast<double>((i - 2) * 100000001));
+    const Tensor y = Executor(p).run({x})[0];
+    ASSERT_EQ(y.dtype(), type);
+    for (std::int64_t i = 0; i < 5; ++i) {
+      const std::int64_t exact = 3 * (i - 2) * 100000001 + 1;
+      EXPECT_EQ(y.at(i), type == DType::f32 ? static_cast<double>(static_cast<float>(exact)) : static_cast<double>(exact)) << i;
+    }
+  }
 }
 
 // Exact integers that an operator in floats reads as places.
