@@ -61,29 +61,44 @@ SynthesisResult synthesise(const rtl::Design& d, const SynthesisParams& params, 
     p.pcf = "board.pcf";
   }
   // Every placement for itself; the layout of the median one is kept.
-  std::vector<std::pair<double, tool::PlaceResult>> placed_ones;
-  std::vector<std::string> layouts;
+  struct Placed {
+    std::uint32_t seed;
+    tool::PlaceResult result;
+    std::string layout;
+  };
+  std::vector<Placed> placed_ones;
+  std::string endless;
+  p.seconds = params.seed_seconds;
+  double longest = 0;
   for (int i = 0; i < std::max(1, params.seeds); ++i) {
     p.seed = params.seed + static_cast<std::uint32_t>(i);
     tool::PlaceResult one = tool::place_ice40(work, s.json, p, cancel);
+    if (!one.ended) {
+      endless += "; " + one.reason;
+      r.place = one;
+      continue;
+    }
     if (!one.fits) {
-      if (i == 0) {
+      if (placed_ones.empty()) {
         r.place = one;
         return r;
       }
       continue;  // a full part is not placed with every seed
     }
-    layouts.push_back(work.get(one.asc));
-    placed_ones.emplace_back(one.fmax, std::move(one));
-    r.fmax.push_back(placed_ones.back().first);
+    longest = std::max(longest, one.run.seconds);
+    p.seconds = std::min(params.seed_seconds, std::max(params.least_seconds, 10 * longest));
+    r.fmax.push_back(one.fmax);
+    std::string layout = work.get(one.asc);
+    placed_ones.push_back({p.seed, std::move(one), std::move(layout)});
   }
+  if (placed_ones.empty())
+    throw Error(Exit::limit, fmt::format("{} gave no placement: {}", r.place.tool, endless.substr(2))).fix("another seed (--seed), more seeds (--seeds), or a larger part");
   std::sort(r.fmax.begin(), r.fmax.end());
   const double middle = r.fmax[(r.fmax.size() - 1) / 2];
-  std::size_t kept = 0;
-  while (placed_ones[kept].first != middle) ++kept;
-  r.place = placed_ones[kept].second;
-  work.put(r.place.asc, layouts[kept]);
-  std::string placed = fmt::format("{}, {} {}, seed {}", r.place.tool, params.device, params.package, params.seed + kept);
+  const Placed& kept = *std::find_if(placed_ones.begin(), placed_ones.end(), [&](const Placed& x) { return x.result.fmax == middle; });
+  r.place = kept.result;
+  work.put(r.place.asc, kept.layout);
+  std::string placed = fmt::format("{}, {} {}, seed {}", r.place.tool, params.device, params.package, kept.seed);
   auto used = [&](const char* key) {
     auto it = r.place.utilisation.find(key);
     return it == r.place.utilisation.end() ? 0.0 : static_cast<double>(it->second.used);
@@ -96,6 +111,7 @@ SynthesisResult synthesise(const rtl::Design& d, const SynthesisParams& params, 
     for (std::size_t i = 0; i < r.fmax.size(); ++i) clock += fmt::format("{}{:.1f}", i ? ", " : " (", r.fmax[i]);
     clock += " MHz)";
   }
+  clock += endless;
   if (!r.place.path.empty()) {
     const int stage = stage_of_cell(r.place.path.back().cell);
     clock += fmt::format("; the slowest path ends in {}", stage >= 0 && stage < static_cast<int>(d.modules.size()) ? d.modules[static_cast<std::size_t>(stage)] : "the shell");

@@ -3,6 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstdlib>
+#include <optional>
+
+#include "tandem/base/file.h"
 #include "tandem/base/rng.h"
 #include "tandem/exec/exec.h"
 #include "tandem/ir/op.h"
@@ -155,6 +160,43 @@ TEST(RtlSynthesis, SmallNetworkIsPlacedAndPacked) {
     EXPECT_FALSE(m.metric.source.empty()) << m.name;
     EXPECT_NE(m.metric.fidelity, Fidelity::estimated) << m.name;
   }
+}
+
+// A placer that never ends with one seed: the others make the result, which says so; with no other seed it is an error.
+TEST(RtlSynthesis, ASeedThatDoesNotEndIsLeftOut) {
+  const std::filesystem::path real = tool::find("nextpnr-ice40").path;
+  const tool::WorkFolder w;
+  std::filesystem::create_directory(w / "bin");
+  const std::filesystem::path fake = w / "bin/nextpnr-ice40";
+  write_file(fake, fmt::format("#!/bin/sh\ncase \"$*\" in *'--seed 1 '*) sleep 1000;; esac\nexec {} \"$@\"\n", real.string()));
+  std::filesystem::permissions(fake, std::filesystem::perms::owner_all);
+  const std::string before = std::getenv("PATH");
+  ::setenv("PATH", ((w / "bin").string() + ":" + before).c_str(), 1);
+  plan::StageGraph sg;
+  const rtl::Design d = design(small(4), sg);
+  SynthesisParams p;
+  p.seed = 0, p.seeds = 3;
+  p.least_seconds = 0;
+  std::optional<SynthesisResult> r;
+  std::optional<Error> refused;
+  try {
+    r = synthesise(d, p);
+    p.seed = 1, p.seeds = 1;
+    p.seed_seconds = 1;
+    synthesise(d, p);
+  } catch (const Error& e) {
+    refused = e;
+  }
+  ::setenv("PATH", before.c_str(), 1);
+  ASSERT_TRUE(r) << refused->what();
+  EXPECT_EQ(r->fmax.size(), 2u);
+  EXPECT_EQ(r->bitstream.size(), 104090u);
+  const auto clock = std::find_if(r->metrics.begin(), r->metrics.end(), [](const NamedMetric& m) { return m.name == "Fmax"; });
+  ASSERT_NE(clock, r->metrics.end());
+  EXPECT_NE(clock->metric.source.find("seed 1 did not end in"), std::string::npos) << clock->metric.source;
+  ASSERT_TRUE(refused);
+  EXPECT_EQ(refused->code(), Exit::limit);
+  EXPECT_NE(std::string(refused->what()).find("seed 1 did not end in 1 s"), std::string::npos) << refused->what();
 }
 
 // What synth_ice40 leaves, with yosys' models of its cells: 100 frames, no word may differ, and no cycle.

@@ -31,9 +31,14 @@ PlaceResult place_ice40(const WorkFolder& work, const std::string& json, const P
   p.seconds = o.seconds;
   p.trust = o.trust;
   r.run = p.run(cancel);
+  if (r.run.timed_out) {
+    r.ended = false;
+    r.reason = fmt::format("seed {} did not end in {:.0f} s", o.seed, o.seconds);
+    return r;
+  }
   if (!r.run.ok()) {
     const auto errors = lines_with(r.run.err + "\n" + r.run.out, {"ERROR:"});
-    if (r.run.timed_out || r.run.out_of_limits || r.run.signal != 0 || errors.empty()) throw tool_failed(r.tool, r.run, "no result");
+    if (r.run.out_of_limits || r.run.signal != 0 || errors.empty()) throw tool_failed(r.tool, r.run, "no result");
     // A netlist or pin file it cannot read is not a design that does not fit.
     const auto says = [&](std::string_view w) { return errors[0].find(w) != std::string::npos; };
     if (says("parse") || says("oad") || says("open") || says("pcf") || says("PCF") || says("constrained") || says("unsupported") || says("ackage"))

@@ -32,6 +32,7 @@ struct PathStep {
 struct PlaceResult {
   bool fits = false;               // placed and routed
   std::string reason;              // when not: nextpnr's error
+  bool ended = true;               // false: stopped after the time that it was given; some seeds never end
   std::map<std::string, Utilisation> utilisation;  // ICESTORM_LC, ICESTORM_RAM, ICESTORM_DSP, ICESTORM_SPRAM, SB_IO, ...
   std::map<std::string, double> fmax_mhz;          // per clock net
   double fmax = 0;                 // of the slowest clock; 0 when there is none
@@ -40,7 +41,7 @@ struct PlaceResult {
   std::string tool;                // "nextpnr-ice40 0.4"
   ProcessResult run;
 };
-// Figures come from nextpnr's JSON report. A design that does not fit is a result (fits = false).
+// Figures come from nextpnr's JSON report. A design that does not fit is a result (fits = false), and so is a seed that does not end.
 PlaceResult place_ice40(const WorkFolder& work, const std::string& json, const PlaceOptions& options,
                         const Cancel& cancel = Cancel::never());
 
