@@ -364,6 +364,9 @@ class Selftest {
   void queue_rtl(const Failing& f, std::uint64_t seed) {
     try {
       queue_.push_back(design_of(f, seed, fmt::format("g{}", queue_.size()), true, true));
+      // Layers alone cost as much as the design that they are from: a part of them, another of every graph. A replay runs all.
+      Rng r(seed, "alone");
+      if (!replaying_) std::erase_if(queue_.back().layers, [&](const Alone&) { return !r.chance(kLayersAlone); });
     } catch (const Error& e) {
       if (e.code() != Exit::no) throw;
       ++stats_.engines["rtl"].refused;
@@ -458,6 +461,7 @@ class Selftest {
     }, kDesignsPerModel, p_.shrink_rounds);
     save("rtl", said, small, q.seed);
   }
+  static constexpr double kLayersAlone = 0.4;
   static constexpr std::string_view kAlone = "alone, layer";
   static constexpr std::uint64_t kFrames = 8;
   static constexpr std::size_t kExtremes = 6;

@@ -1,6 +1,7 @@
 #include "tandem/proof/verify.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "tandem/base/hash.h"
 
@@ -19,18 +20,28 @@ std::string timing_fault(const plan::Timing& t, const BenchRun& run) {
   return "";
 }
 
+std::vector<double> runs_of(const VerifyOptions& o) {
+  std::vector<double> runs{0};
+  runs.insert(runs.end(), o.stalls.begin(), o.stalls.end());
+  return runs;
+}
+// Of all runs of a design.
+double cycles_of(const rtl::Design& d, const Stimulus& s, const VerifyOptions& o) {
+  const I frames = static_cast<I>(s.in.size()) / elements_of(d.in);
+  double cycles = 0;
+  for (const double stall : runs_of(o)) cycles += expected_cycles(d, stall > 0 ? std::min(o.stall_frames, frames) : frames, stall);
+  return cycles;
+}
+
 // One model of up to designs_per_model designs.
 void verify_group(std::span<const rtl::Design> designs, std::span<const Stimulus> stimuli, const VerifyOptions& o,
                   std::uint64_t group, std::span<VerifyResult> results, const Cancel& cancel) {
-  std::vector<double> runs{0};
-  runs.insert(runs.end(), o.stalls.begin(), o.stalls.end());
+  const std::vector<double> runs = runs_of(o);
   double cycles = 0;
   for (std::size_t i = 0; i < designs.size(); ++i) {
     results[i].ok = true;
     results[i].frames = static_cast<I>(stimuli[i].in.size()) / elements_of(designs[i].in);
-    double c = 0;
-    for (const double stall : runs) c += expected_cycles(designs[i], stall > 0 ? std::min(o.stall_frames, results[i].frames) : results[i].frames, stall);
-    cycles = std::max(cycles, c);
+    cycles = std::max(cycles, cycles_of(designs[i], stimuli[i], o));
   }
   const bool inside = std::any_of(stimuli.begin(), stimuli.end(), [](const Stimulus& s) { return !s.layers.empty(); });
   Bench bench(designs, {inside ? BenchForm::Taps::results : BenchForm::Taps::none, !o.stalls.empty(), cycles < kBriefCycles}, o.seconds, cancel);
@@ -119,12 +130,25 @@ void judge(const rtl::Design& d, const Stimulus& stimulus, const BenchRun& run, 
 
 std::vector<VerifyResult> verify(std::span<const rtl::Design> designs, std::span<const Stimulus> stimuli, const VerifyOptions& o, const Cancel& cancel) {
   TANDEM_CHECK(designs.size() == stimuli.size(), "{} designs, {} stimuli", designs.size(), stimuli.size());
-  std::vector<VerifyResult> r(designs.size());
-  const std::size_t step = static_cast<std::size_t>(std::max<I>(1, o.designs_per_model));
-  for (std::size_t i = 0; i < designs.size(); i += step) {
-    const std::size_t n = std::min(step, designs.size() - i);
-    verify_group(designs.subspan(i, n), stimuli.subspan(i, n), o, i / step, std::span(r).subspan(i, n), cancel);
+  // All designs of a model run for as long as the longest, and are compiled alike: short ones and long ones do not share one.
+  std::vector<std::size_t> order(designs.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  const auto brief = [&](std::size_t i) { return cycles_of(designs[i], stimuli[i], o) < kBriefCycles; };
+  const auto longer = static_cast<std::size_t>(std::stable_partition(order.begin(), order.end(), brief) - order.begin());
+  std::vector<rtl::Design> sorted;
+  std::vector<Stimulus> of;
+  for (std::size_t i : order) {
+    sorted.push_back(designs[i]);
+    of.push_back(stimuli[i]);
   }
+  std::vector<VerifyResult> r(designs.size()), found(designs.size());
+  const std::size_t step = static_cast<std::size_t>(std::max<I>(1, o.designs_per_model));
+  std::uint64_t group = 0;
+  for (std::size_t i = 0, n = 0; i < sorted.size(); i += n) {
+    n = std::min(step, (i < longer ? longer : sorted.size()) - i);
+    verify_group(std::span(sorted).subspan(i, n), std::span(of).subspan(i, n), o, group++, std::span(found).subspan(i, n), cancel);
+  }
+  for (std::size_t i = 0; i < order.size(); ++i) r[order[i]] = std::move(found[i]);
   return r;
 }
 
