@@ -48,6 +48,7 @@ constexpr Equal kEqual[] = {
     {"y[i] = cast_one(q.cast, q.cast.custom_steps.empty()", "cast_one(q.cast, q.cast.custom_steps.empty() ? (gc.empty() ? group_of(q, s, i) : gc[i]) : 1, q.cast.custom_steps.empty() ? 0 : g[i], x[i])", "the cast's number is not looked at with a table"},
     {"for (Int128 v : g.v) m = std::max(m, v < 0 ? -v : v);", "std::max(m, v <= 0 ? -v : v)", "-0 is 0"},
     {"if (c.hi && x > c.hi->v[hi]) x = c.hi->v[hi];", "c.hi && x >= c.hi->v[hi]", "equal to the bound is the bound"},
+    {"if (c.lo && x < c.lo->v[lo]) x = c.lo->v[lo];", "c.lo && x <= c.lo->v[lo]", "equal to the bound is the bound"},
     {"slope_ = span > 0", "span >= 0 ? static_cast<float>(static_cast<double>(size - 1) / span) : 0.f", "of equal steps: a guess that is no number is not used"},
     {"slope_ = span > 0", "span > 0 ? static_cast<float>(static_cast<double>(size - 2) / span) : 0.f", "only a guess"},
     {"return static_cast<std::int32_t>(g > size ? size : g);", "static_cast<std::int32_t>(g >= size ? size : g)", "equal to the bound is the bound"},

@@ -308,6 +308,20 @@ TEST(Exec, PlacesForAFloatOperator) {
   for (int i = 0; i < 4; ++i) EXPECT_FLOAT_EQ(static_cast<float>(y.at(i)), std::exp(want[i])) << i;
 }
 
+// The first of the largest, or the last.
+TEST(Exec, ArgMaxOfEqualValues) {
+  for (const std::int64_t last : {0, 1}) {
+    Graph g;
+    const auto c = [&](float v) { return g.add_constant(g.unique_name("c"), Tensor::scalar(v)); };
+    const ValueId x = g.add_node("Quant", {g.add_input("x", DType::f32, {Dim(4), Dim(3)}), c(1), c(0), c(4)}, {}, "q", "qonnx.custom_op.general");
+    g.outputs = {g.add_node("ArgMax", {x}, {{"axis", std::int64_t{1}}, {"keepdims", std::int64_t{0}}, {"select_last_index", last}})};
+    infer_shapes(g);
+    const Tensor y = Executor(lower_exact(g)).run({Tensor::of<float>({4, 3}, std::vector<float>{5, 1, 2, 5, 1, 5, 1, 5, 5, 3, 3, 3})})[0];
+    const int want[2][4] = {{0, 0, 1, 0}, {0, 2, 2, 2}};
+    for (int i = 0; i < 4; ++i) EXPECT_EQ(y.at(i), want[last][i]) << last << " " << i;
+  }
+}
+
 // Both operands vary, with and without a second axis.
 TEST(Exec, ProductsOfVaryingVectorsAndMatrices) {
   for (const auto& [a, b] : {std::pair<Shape, Shape>{{4}, {4, 3}}, {{2, 4}, {4}}, {{2, 4}, {4, 3}}, {{4}, {4}}, {{3, 2, 4}, {4, 5}}}) {
