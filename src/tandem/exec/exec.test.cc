@@ -241,14 +241,14 @@ TEST(Exec, PoolsOfChannelsOfEitherSign) {
   EXPECT_TRUE(Executor(p).run({in})[0].same(evaluate_carrier(p, {in})[0])) << to_text(p);
 }
 
-// Integers of a program's own, in and out.
-TEST(Exec, IntegerPorts) {
+// y = 3x + 1 on integers, given out as `type`.
+ExactProgram three_times_and_one(const Shape& shape, std::int64_t most, DType type) {
   ExactProgram p;
-  for (const auto& [lo, hi] : {std::pair{-8, 7}, {-23, 22}}) {
+  for (const std::int64_t reach : {most, 3 * most + 1}) {
     Buffer b;
     b.name = fmt::format("v{}", p.buffers.size());
-    b.shape = {2, 5};
-    b.lo = lo, b.hi = hi;
+    b.shape = shape;
+    b.lo = -reach, b.hi = reach;
     p.buffers.push_back(b);
   }
   p.inputs.push_back({"x", 0, DType::i32, true, {}});
@@ -256,10 +256,15 @@ TEST(Exec, IntegerPorts) {
   l.k = {Grouped<Int128>(Int128(3))};
   l.c = Grouped<Int128>(Int128(1));
   p.steps.push_back({std::move(l), {0}, 1, "node 'n'"});
-  p.outputs.push_back({"y", 1, DType::i32, true, {}});
+  p.outputs.push_back({"y", 1, type, true, {}});
+  return p;
+}
+
+// Integers of a program's own, in and out.
+TEST(Exec, IntegerPorts) {
   Tensor x(DType::i32, {2, 5});
   for (std::int64_t i = 0; i < x.size(); ++i) x.set(i, static_cast<double>(i - 8));
-  Executor e(p);
+  Executor e(three_times_and_one({2, 5}, 8, DType::i32));
   e.run({x});
   const std::vector<std::int64_t> y = e.integers(1);
   ASSERT_EQ(y.size(), 10u);
@@ -269,23 +274,9 @@ TEST(Exec, IntegerPorts) {
 // Exact results that no float equals, as they are given out: in floats the nearest, in other types the numbers themselves.
 TEST(Exec, OutputsInTheirOwnTypes) {
   for (const DType type : {DType::f32, DType::f64, DType::i32, DType::i64}) {
-    ExactProgram p;
-    for (int i = 0; i < 2; ++i) {
-      Buffer b;
-      b.name = fmt::format("v{}", i);
-      b.shape = {5};
-      b.lo = -(1 << 30), b.hi = 1 << 30;
-      p.buffers.push_back(b);
-    }
-    p.inputs.push_back({"x", 0, DType::i32, true, {}});
-    IntLinear l;
-    l.k = {Grouped<Int128>(Int128(3))};
-    l.c = Grouped<Int128>(Int128(1));
-    p.steps.push_back({std::move(l), {0}, 1, "node 'n'"});
-    p.outputs.push_back({"y", 1, type, true, {}});
     Tensor x(DType::i32, {5});
     for (std::int64_t i = 0; i < 5; ++i) x.set(i, static_cast<double>((i - 2) * 100000001));
-    const Tensor y = Executor(p).run({x})[0];
+    const Tensor y = Executor(three_times_and_one({5}, 1 << 28, type)).run({x})[0];
     ASSERT_EQ(y.dtype(), type);
     for (std::int64_t i = 0; i < 5; ++i) {
       const std::int64_t exact = 3 * (i - 2) * 100000001 + 1;

@@ -70,12 +70,14 @@ SynthesisResult synthesise(const rtl::Design& d, const SynthesisParams& params, 
   std::string endless;
   p.seconds = params.seed_seconds;
   double longest = 0;
+  int unended = 0;
   for (int i = 0; i < std::max(1, params.seeds); ++i) {
     p.seed = params.seed + static_cast<std::uint32_t>(i);
     tool::PlaceResult one = tool::place_ice40(work, s.json, p, cancel);
     if (!one.ended) {
       endless += "; " + one.reason;
       r.place = one;
+      if (++unended == 2 && placed_ones.empty()) break;  // it is not the seed
       continue;
     }
     if (!one.fits) {
@@ -92,7 +94,7 @@ SynthesisResult synthesise(const rtl::Design& d, const SynthesisParams& params, 
     placed_ones.push_back({p.seed, std::move(one), std::move(layout)});
   }
   if (placed_ones.empty())
-    throw Error(Exit::limit, fmt::format("{} gave no placement: {}", r.place.tool, endless.substr(2))).fix("another seed (--seed), more seeds (--seeds), or a larger part");
+    throw Error(Exit::limit, fmt::format("{} gave no placement: {}", r.place.tool, endless.substr(2))).fix("another seed (--seed), or a larger part");
   std::sort(r.fmax.begin(), r.fmax.end());
   const double middle = r.fmax[(r.fmax.size() - 1) / 2];
   const Placed& kept = *std::find_if(placed_ones.begin(), placed_ones.end(), [&](const Placed& x) { return x.result.fmax == middle; });

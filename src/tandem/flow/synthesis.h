@@ -19,8 +19,8 @@ struct SynthesisParams {
   bool dsp = false;               // multipliers in SB_MAC16 (up5k)
   std::uint32_t seed = 1;         // of the first placement
   int seeds = 1;                  // placements with seed, seed + 1, ...: the median one is kept
-  double seed_seconds = 900;      // for one; once one has ended the others get ten times as long as the longest, or `least_seconds`
-  double least_seconds = 60;
+  double seed_seconds = 900;      // for one; once one has ended, the others get ten times as long as the longest, but at least
+  double least_seconds = 60;      // this. Two in a row at the start that do not end are an error
   bool place = true;              // else synthesis only
 };
 struct NamedMetric {

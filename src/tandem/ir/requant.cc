@@ -24,16 +24,21 @@ std::optional<MulShift> search(const Thresholds& t, std::int64_t lo, std::int64_
         if (reached(k) && missed(j)) {
           Int128 d = T(k) - T(j) + 1, need = step + 1;  // r >= K_k - m T_k and r <= K_j - m (T_j - 1) - 1
           if (d > 0) {
-            if (m_lo * d < need) m_lo = (need + d - 1) / d;  // a division costs ten times as much
-          } else if (need > 0) return std::nullopt;
+            if (m_lo * d < need) m_lo = (need + d - 1) / d;  // a product is far cheaper than a division
+          } else if (need > 0) {
+            return std::nullopt;
+          }
         }
         if (j < k && missed(k) && reached(j)) {
           Int128 d = T(k) - 1 - T(j);
           if (d > 0) {
             if (step - 1 < 0) m_hi = -1;
             else if (m_hi * d > step - 1) m_hi = (step - 1) / d;
-          } else if (d == 0 && step - 1 < 0) m_hi = -1;
-          else if (d < 0 && m_lo * -d < -(step - 1)) m_lo = (-(step - 1) + (-d) - 1) / -d;
+          } else if (d == 0) {
+            if (step - 1 < 0) m_hi = -1;
+          } else if (m_lo * -d < -(step - 1)) {
+            m_lo = (-(step - 1) + (-d) - 1) / -d;
+          }
         }
       }
     if (m_lo > m_hi) continue;

@@ -364,7 +364,7 @@ class Selftest {
   void queue_rtl(const Failing& f, std::uint64_t seed) {
     try {
       queue_.push_back(design_of(f, seed, fmt::format("g{}", queue_.size()), true, true));
-      // Layers alone cost as much as the design that they are from: a part of them, another of every graph. A replay runs all.
+      // All of them would cost about as much again as the graphs themselves: a part, another of every graph. A replay runs all.
       Rng r(seed, "alone");
       if (!replaying_) std::erase_if(queue_.back().layers, [&](const Alone&) { return !r.chance(kLayersAlone); });
     } catch (const Error& e) {

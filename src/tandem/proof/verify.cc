@@ -1,7 +1,6 @@
 #include "tandem/proof/verify.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "tandem/base/hash.h"
 
@@ -33,18 +32,16 @@ double cycles_of(const rtl::Design& d, const Stimulus& s, const VerifyOptions& o
   return cycles;
 }
 
-// One model of up to designs_per_model designs.
-void verify_group(std::span<const rtl::Design> designs, std::span<const Stimulus> stimuli, const VerifyOptions& o,
+// One model of up to designs_per_model designs, all of them brief or none.
+void verify_group(std::span<const rtl::Design> designs, std::span<const Stimulus> stimuli, const VerifyOptions& o, bool brief,
                   std::uint64_t group, std::span<VerifyResult> results, const Cancel& cancel) {
   const std::vector<double> runs = runs_of(o);
-  double cycles = 0;
   for (std::size_t i = 0; i < designs.size(); ++i) {
     results[i].ok = true;
     results[i].frames = static_cast<I>(stimuli[i].in.size()) / elements_of(designs[i].in);
-    cycles = std::max(cycles, cycles_of(designs[i], stimuli[i], o));
   }
   const bool inside = std::any_of(stimuli.begin(), stimuli.end(), [](const Stimulus& s) { return !s.layers.empty(); });
-  Bench bench(designs, {inside ? BenchForm::Taps::results : BenchForm::Taps::none, !o.stalls.empty(), cycles < kBriefCycles}, o.seconds, cancel);
+  Bench bench(designs, {inside ? BenchForm::Taps::results : BenchForm::Taps::none, !o.stalls.empty(), brief}, o.seconds, cancel);
   for (VerifyResult& r : results) r.tool = bench.model().tool;
   BenchParams p;
   p.patience = patience_for(designs, o.patience);
@@ -130,25 +127,30 @@ void judge(const rtl::Design& d, const Stimulus& stimulus, const BenchRun& run, 
 
 std::vector<VerifyResult> verify(std::span<const rtl::Design> designs, std::span<const Stimulus> stimuli, const VerifyOptions& o, const Cancel& cancel) {
   TANDEM_CHECK(designs.size() == stimuli.size(), "{} designs, {} stimuli", designs.size(), stimuli.size());
-  // All designs of a model run for as long as the longest, and are compiled alike: short ones and long ones do not share one.
-  std::vector<std::size_t> order(designs.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  const auto brief = [&](std::size_t i) { return cycles_of(designs[i], stimuli[i], o) < kBriefCycles; };
-  const auto longer = static_cast<std::size_t>(std::stable_partition(order.begin(), order.end(), brief) - order.begin());
-  std::vector<rtl::Design> sorted;
-  std::vector<Stimulus> of;
-  for (std::size_t i : order) {
-    sorted.push_back(designs[i]);
-    of.push_back(stimuli[i]);
-  }
-  std::vector<VerifyResult> r(designs.size()), found(designs.size());
-  const std::size_t step = static_cast<std::size_t>(std::max<I>(1, o.designs_per_model));
+  std::vector<VerifyResult> r(designs.size());
   std::uint64_t group = 0;
-  for (std::size_t i = 0, n = 0; i < sorted.size(); i += n) {
-    n = std::min(step, (i < longer ? longer : sorted.size()) - i);
-    verify_group(std::span(sorted).subspan(i, n), std::span(of).subspan(i, n), o, group++, std::span(found).subspan(i, n), cancel);
+  const auto in_groups = [&](std::span<const rtl::Design> d, std::span<const Stimulus> s, bool brief, std::span<VerifyResult> to) {
+    const std::size_t step = static_cast<std::size_t>(std::max<I>(1, o.designs_per_model));
+    for (std::size_t i = 0; i < d.size(); i += step) {
+      const std::size_t n = std::min(step, d.size() - i);
+      verify_group(d.subspan(i, n), s.subspan(i, n), o, brief, group++, to.subspan(i, n), cancel);
+    }
+  };
+  // All designs of a model run for as long as the longest, and are compiled alike: brief ones and others do not share one.
+  std::vector<std::size_t> of[2];
+  for (std::size_t i = 0; i < designs.size(); ++i) of[cycles_of(designs[i], stimuli[i], o) < kBriefCycles].push_back(i);
+  if (of[0].empty() || of[1].empty()) {
+    in_groups(designs, stimuli, of[0].empty(), r);
+    return r;
   }
-  for (std::size_t i = 0; i < order.size(); ++i) r[order[i]] = std::move(found[i]);
+  for (const bool brief : {true, false}) {
+    std::vector<rtl::Design> d;
+    std::vector<Stimulus> s;
+    for (std::size_t i : of[brief]) d.push_back(designs[i]), s.push_back(stimuli[i]);
+    std::vector<VerifyResult> found(d.size());
+    in_groups(d, s, brief, found);
+    for (std::size_t k = 0; k < found.size(); ++k) r[of[brief][k]] = std::move(found[k]);
+  }
   return r;
 }
 
