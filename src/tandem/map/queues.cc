@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <mutex>
+#include <utility>
 
+#include "tandem/base/parallel.h"
 #include "tandem/plan/timing.h"
 
 namespace tandem::map {
@@ -70,18 +73,20 @@ std::vector<int> dominators(std::span<const StageShape> s) {
 
 // The part of a design from a fork to a stage it dominates, as a design of its own; of its joins those behind `join` have
 // queues without a limit.
+using Depths = std::array<I, 2>;
 struct Block {
   std::vector<StageShape> stages;
   std::array<std::size_t, 2> queue{};  // of `join`, places in `stages`
+  Depths least{1, 1};                  // they are known to need no less
 };
-Block block_of(std::span<const StageShape> s, std::size_t join, int from, std::size_t end) {
+Block block_of(std::span<const StageShape> s, std::size_t join, int from, std::size_t end, const Depths& least) {
   std::vector<bool> in(s.size());
   in[end] = true;
   for (std::size_t i = end; i > idx(from); --i)
     if (in[i])
       for (int k : s[i].in)
         if (k >= 0) in[idx(k)] = true;
-  Block b;
+  Block b{.least = least};
   std::vector<int> now(s.size(), -1);
   for (std::size_t i = idx(from); i <= end; ++i) {
     if (!in[i]) continue;
@@ -142,21 +147,44 @@ class Sizer {
     for (const StageShape& s : s_) target.cycles = std::max(target.cycles, stage_def(s.kind).cycles(s));
     const std::vector<int> by = dominators(s_);
     const std::vector<I> bound = queue_bounds(s_);
-    std::vector<I> depth;
-    for (std::size_t q = 0; q < queues.size(); q += 2) {
-      const std::size_t join = reader(queues[q]);
-      auto found = search(block_of(s_, join, by[join], join), {bound[q], bound[q + 1]}, target);
-      // Again with its neighbours: from the fork before (or the input) to the join behind.
-      int from = by[idx(by[join])];
+    const std::size_t joins = queues.size() / 2;
+    auto join = [&](std::size_t j) { return reader(queues[2 * j]); };
+    // A join alone.
+    auto alone = [&](std::size_t j) { return block_of(s_, join(j), by[join(j)], join(j), {bound[2 * j], bound[2 * j + 1]}); };
+    // Again with its neighbours: from the fork before (or the input) to the join behind.
+    auto among = [&](std::size_t j, const Depths& least) {
+      int from = by[idx(by[join(j)])];
       while (from >= 0 && s_[idx(from)].kind != StageKind::fork) from = by[idx(from)];
-      std::size_t end = q + 2 < queues.size() ? reader(queues[q + 2]) : join;
-      if (by[end] < static_cast<int>(join)) end = join;
-      if (found) found = search(block_of(s_, join, std::max(0, from), end), *found, target);
-      if (!found) return false;
-      for (std::size_t k = 0; k < 2; ++k) {
-        s_[idx(s_[join].in[k])].depth = (*found)[k];
-        depth.push_back((*found)[k]);
+      std::size_t end = j + 1 < joins ? join(j + 1) : join(j);
+      if (by[end] < static_cast<int>(join(j))) end = join(j);
+      return block_of(s_, join(j), std::max(0, from), end, least);
+    };
+    auto set_join = [&](std::size_t j, const Depths& d) {
+      for (std::size_t k : {0u, 1u}) s_[idx(s_[join(j)].in[k])].depth = d[k];
+    };
+    if (ThreadBudget::jobs() > 1) {  // what the loop below is about to search, as far as it can be foreseen: neighbours change little
+      const std::vector<StageShape> before = s_;
+      std::vector<Block> ahead;
+      for (std::size_t j = 0; j < joins; ++j) ahead.push_back(alone(j));
+      search_all(ahead, target);
+      std::vector<Depths> found;
+      for (std::size_t j = 0; j < joins; ++j) {
+        const Found& f = search(ahead[j], target);
+        found.push_back(f.depths.value_or(Depths{1, 1}));
+        set_join(j, found.back());
       }
+      ahead.clear();
+      for (std::size_t j = 0; j < joins; ++j) ahead.push_back(among(j, found[j]));
+      search_all(ahead, target);
+      s_ = before;
+    }
+    std::vector<I> depth;
+    for (std::size_t j = 0; j < joins; ++j) {
+      const Found* found = &count(search(alone(j), target));
+      if (found->depths) found = &count(search(among(j, *found->depths), target));
+      if (!found->depths) return false;
+      set_join(j, *found->depths);
+      depth.insert(depth.end(), found->depths->begin(), found->depths->end());
     }
     Rate whole = rate_of(s_);
     if (!whole.known) return false;
@@ -197,8 +225,32 @@ class Sizer {
  private:
   std::vector<StageShape>& s_;
   QueueStats& stats_;
-  std::map<std::vector<I>, Rate> rates_;                  // of pieces
-  std::map<std::vector<I>, std::array<I, 2>> searched_;   // of blocks
+  struct Simulation {
+    Rate rate;
+    bool counted = false;
+  };
+  struct Found {
+    std::optional<Depths> depths;     // none where the block cannot be stepped
+    std::vector<Simulation*> used;
+    bool counted = false;
+  };
+  std::mutex mutex_;                                // of these:
+  std::map<std::vector<I>, Simulation> rates_;      // of pieces
+  std::map<std::vector<I>, Found> searched_;        // of blocks
+
+  // What was looked at on the way to the answer, not what was searched in vain.
+  const Found& count(Found& f) {
+    stats_.blocks += !f.counted;
+    f.counted = true;
+    count(f.used);
+    return f;
+  }
+  void count(const std::vector<Simulation*>& used) {
+    for (Simulation* s : used) {
+      stats_.simulations += !s->counted;
+      s->counted = true;
+    }
+  }
 
   // What decides the timing of these stages; empty where a stage has no twin.
   static std::vector<I> key_of(std::span<const StageShape> stages) {
@@ -208,20 +260,41 @@ class Sizer {
       if (!t) return {};
       key.insert(key.end(), {static_cast<I>(s.kind), s.in[0], s.in[1], s.in_port[0], s.in_port[1], s.serial, static_cast<I>(t->pipe), s.beats_out});
       key.insert(key.end(), t->limit.begin(), t->limit.end());
+      if (t->mask) {
+        I word = 1;  // a one in front of at most 62 bits
+        for (const bool keep : *t->mask) {
+          word = word << 1 | static_cast<I>(keep);
+          if (word >> 62) key.push_back(std::exchange(word, 1));
+        }
+        key.push_back(word);
+      }
     }
     return key;
   }
   Rate rate_of(std::span<const StageShape> stages) {
+    std::vector<Simulation*> used;
+    const Rate r = rate_of(stages, used);
+    count(used);
+    return r;
+  }
+  Rate rate_of(std::span<const StageShape> stages, std::vector<Simulation*>& used) {
     Rate slowest{0, 1};
     for (const auto& piece : pieces(stages)) {
-      const auto [it, fresh] = rates_.try_emplace(key_of(piece));
-      if (fresh) {
-        ++stats_.simulations;
-        it->second = steady_rate(piece);
+      const std::vector<I> key = key_of(piece);
+      auto known = [&]() -> Simulation* {
+        const std::lock_guard lock(mutex_);
+        const auto it = rates_.find(key);
+        return it == rates_.end() ? nullptr : &it->second;
+      };
+      Simulation* s = known();
+      if (!s) {
+        const Rate r = steady_rate(piece);
+        const std::lock_guard lock(mutex_);
+        s = &rates_.try_emplace(key, Simulation{r}).first->second;
       }
-      const Rate& r = it->second;
-      if (!r.known || r.frames == 0) return r;
-      if (r.slower(slowest)) slowest = r;
+      used.push_back(s);
+      if (!s->rate.known || s->rate.frames == 0) return s->rate;
+      if (s->rate.slower(slowest)) slowest = s->rate;
     }
     return slowest;
   }
@@ -261,25 +334,48 @@ class Sizer {
     return enough;
   }
 
-  // Nothing where the block cannot be stepped.
-  std::optional<std::array<I, 2>> search(Block b, const std::array<I, 2>& bound, Rate target) {
+  static std::vector<I> key_of(const Block& b) {
     std::vector<I> key = key_of(b.stages);
-    key.insert(key.end(), {static_cast<I>(b.queue[0]), bound[0], bound[1]});
-    if (const auto it = searched_.find(key); it != searched_.end()) return it->second;
-    ++stats_.blocks;
+    key.insert(key.end(), {static_cast<I>(b.queue[0]), b.least[0], b.least[1]});
+    return key;
+  }
+  void search_all(std::span<const Block> blocks, Rate target) {
+    std::map<std::vector<I>, const Block*> different;
+    std::vector<const Block*> todo;
+    for (const Block& b : blocks)
+      if (const std::vector<I> key = key_of(b); !searched_.contains(key) && different.emplace(key, &b).second) todo.push_back(&b);
+    parallel_for(static_cast<I>(todo.size()), 1, [&](I i) { search(*todo[static_cast<std::size_t>(i)], target); });
+  }
+  Found& search(const Block& b, Rate target) {
+    const std::vector<I> key = key_of(b);
+    {
+      const std::lock_guard lock(mutex_);
+      if (const auto it = searched_.find(key); it != searched_.end()) return it->second;
+    }
+    Found f;
+    f.depths = least_depths(b, target, f.used);
+    const std::lock_guard lock(mutex_);
+    return searched_.try_emplace(key, std::move(f)).first->second;
+  }
+  std::optional<Depths> least_depths(Block b, Rate target, std::vector<Simulation*>& used) {
     auto depth = [&](std::size_t k) -> I& { return b.stages[b.queue[k]].depth; };
-    for (std::size_t k = 0; k < 2; ++k) depth(k) = bound[k];
-    if (const Rate r = rate_of(b.stages); r.known && !r.slower(target)) return searched_[key] = bound;
+    auto from = [&](std::size_t k) {
+      // One place takes a beat every other cycle.
+      const bool two = 2 * b.stages[b.queue[k]].beats_in * target.frames > target.cycles;
+      return std::max<I>(b.least[k], two ? 2 : 1);
+    };
+    for (std::size_t k : {0u, 1u}) depth(k) = from(k);
+    if (const Rate r = rate_of(b.stages, used); r.known && !r.slower(target)) return Depths{depth(0), depth(1)};
     depth(0) = depth(1) = kUnlimited;
-    const Rate free = rate_of(b.stages);
+    const Rate free = rate_of(b.stages, used);
     if (!free.known || free.frames == 0) return std::nullopt;
     if (free.slower(target)) target = free;
-    for (std::size_t k = 0; k < 2; ++k)
-      depth(k) = least(bound[k], target, [&](I d) {
+    for (std::size_t k : {0u, 1u})
+      depth(k) = least(from(k), target, [&](I d) {
         depth(k) = d;
-        return rate_of(b.stages);
+        return rate_of(b.stages, used);
       });
-    return searched_[key] = {depth(0), depth(1)};
+    return Depths{depth(0), depth(1)};
   }
 };
 

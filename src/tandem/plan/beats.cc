@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <functional>
 #include <unordered_map>
 
 namespace tandem::plan {
@@ -14,11 +15,28 @@ constexpr I kFrames = 4096;           // remembered
 constexpr I kEndless = I{1} << 32;    // a fifo of such a depth is never full
 
 std::size_t idx(I i) { return static_cast<std::size_t>(i); }
+I over(I a, I b) { return b == 1 ? a : a / b; }  // a division takes longer than all else here
 U mix(U h, U v) {
   h = (h ^ v) * 0x9e3779b97f4a7c15ull;
   return h ^ h >> 29;
 }
 
+// Beats `gap` cycles apart, or bursts of `burst` beats, `step` cycles apart, that start every `gap` cycles.
+struct Shape {
+  I gap = 1, burst = 1, step = 1;
+  Shape(I g = 1) : gap(g), step(g) {}
+  Shape(I g, I b, I s) : gap(b > 1 && g == b * s ? s : g), burst(g == b * s ? 1 : b), step(burst > 1 ? s : gap) {}
+  bool operator==(const Shape&) const = default;
+  I at(I beat) const { return burst == 1 ? beat * gap : beat / burst * gap + beat % burst * step; }
+  I whole(I beats) const { return burst == 1 ? beats : beats - beats % burst; }
+  // f(when) for each of n beats, the first in cycle t; until one says no.
+  template <class F>
+  void each(I t, I n, F f) const {
+    for (I left = n; left > 0; left -= burst, t += gap)
+      for (I i = 0, when = t; i < std::min(burst, left); ++i, when += step)
+        if (!f(when)) return;
+  }
+};
 // What a stream did in one frame: when beats were offered and taken. Those at equal distances count once, however they were found.
 struct Frame {
   U pattern = 0;
@@ -29,7 +47,12 @@ struct Channel {
   int from = -1, to = -1;
   I offer = kNever;            // since when a beat is offered
   I run = 0, step = 1;         // so many are: each `step` cycles after the one before is taken
-  bool sure = false;           // room() has said that none of them will wait, here and further on
+  I late = 0;                  // room() has said that each of them will wait for so long
+  Shape bursts;                // or that they can come like this
+  struct {
+    I from = kNever, beats = 0, wait = 0;
+    Shape shape;
+  } said;                      // by room(), of beats not offered yet
   I last = -1, before = -1;    // when the last beat was taken and the one before it
   I gap = kNever, wait = 0;    // how long after the one before, and since it was offered
   I beats = 1, at = 0;         // of a frame; taken of this one
@@ -65,7 +88,9 @@ struct Node {
   I open = kNever, hold = 0;
   Ring ring, other;
   I stall = 0, stalls = 0;     // cycles that a pipeline stood still; how often
+  I pushed = 0;                // of the beats that a full one offers so many are still to come, each when one leaves
   I top = 0, bottom = 0;       // pad
+  Shape shape;                 // fork
 };
 
 class Beats {
@@ -128,6 +153,7 @@ class Beats {
       r.first_out = first(channel_[idx(result_)], 0);
       r.first_in = INT64_MAX;
       for (int s : inputs_) r.first_in = std::min(r.first_in, first(channel_[idx(s)], INT64_MAX));
+      if (r.first_in == INT64_MAX) r.first_in = 0;
       if (o_.frames > 0 && static_cast<I>(r.ends.size()) >= o_.frames) {
         r.ends.resize(idx(o_.frames));
         r.known = true;
@@ -164,7 +190,8 @@ class Beats {
     c.offer = c.last + 1;
     c.run = c.beats;
     c.step = 1;
-    c.sure = false;
+    c.late = 0;
+    c.bursts = {};
     wake(c.to);
   }
   Channel& in(const Node& t, std::size_t k = 0) { return channel_[idx(t.in[k])]; }
@@ -175,14 +202,33 @@ class Beats {
     c.gap = gap, c.wait = wait;
     c.now.pattern = mix(mix(c.now.pattern, static_cast<U>(at)), static_cast<U>(gap << 20 ^ wait));
   }
-  // n beats are taken, the first in cycle t and then one every `gap` cycles.
-  void take(Channel& c, I t, I n, I gap = 1) {
+  // n beats are taken, from cycle t on.
+  void take(Channel& c, I t, I n, const Shape& s = {}) {
     if (c.at == 0) c.now = {static_cast<U>(t - c.offer), t, 0}, c.gap = kNever;
     else note(c, c.at, t - c.last, t - c.offer);
-    if (n > 1) note(c, c.at + 1, gap, gap - c.step);
-    if (c.from >= 0 && node_[idx(c.from)].rule == Rule::fifo) taken(node_[idx(c.from)], t, n, gap);
-    c.before = n > 1 ? t + (n - 2) * gap : c.last;
-    c.last = t + (n - 1) * gap;
+    const bool said = c.bursts.burst > 1;  // then none of them waits
+    if (s.burst == 1) {
+      if (n > 1) note(c, c.at + 1, s.gap, s.gap - c.step);
+    } else {
+      const I pause = s.gap - (s.burst - 1) * s.step;
+      for (I i = 0; i < n; i += s.burst) {
+        if (i > 0) note(c, c.at + i, pause, said ? 0 : pause - c.step);
+        if (i + 1 < n) note(c, c.at + i + 1, s.step, s.step - c.step);
+      }
+    }
+    if (c.from >= 0) {
+      Node& from = node_[idx(c.from)];
+      if (from.rule == Rule::fifo) taken(from, t, n, s);
+      if (from.rule == Rule::pipeline || from.rule == Rule::joining || from.rule == Rule::total) {
+        if (t > c.offer) stood(from, c.offer, t);
+        if (s.gap > c.step && !said)
+          for (I i = std::max<I>(1, n - 66); i < n; ++i)
+            if (const I wait = s.at(i) - s.at(i - 1) - c.step; wait > 0) stood(from, t + s.at(i) - wait, t + s.at(i));
+      }
+    }
+    const I pushed = c.from < 0 ? 0 : std::min(n, node_[idx(c.from)].pushed);
+    c.before = n > 1 ? t + s.at(n - 2) : c.last;
+    c.last = t + s.at(n - 1);
     c.at += n;
     c.run -= n;
     c.offer = c.run > 0 ? c.last + c.step : kNever;
@@ -191,50 +237,102 @@ class Beats {
       c.frames.push_back(c.now);
       c.at = 0;
     }
+    if (pushed > 0) {
+      Node& from = node_[idx(c.from)];
+      from.pushed -= pushed;
+      if (from.rule == Rule::fifo) {
+        put(from, in(from), t + 1, pushed, s);
+        from.b += pushed;
+      } else if (from.rule == Rule::joining) {
+        take(in(from), t, pushed, s);
+        take(in(from, 1), t, pushed, s);
+      } else if (const I per = from.limit[1]; per == 1) {
+        take(in(from), t, pushed, s);
+      } else if (pushed == 1 || s.burst == 1) {
+        take(in(from), t, pushed * per, pushed == 1 ? Shape() : Shape(s.gap, per, 1));
+      } else {
+        for (I i = 0; i < pushed; ++i) take(in(from), t + s.at(i), per);
+      }
+    }
     wake(c.from);
   }
-  // Runs end with a frame at the latest. Of more than one beat with a step that is not 1, or of which the source was taken already, only
-  // where it is sure.
-  void give(Node& t, Channel& c, I offer, I n = 1, I step = 1, bool sure = false) {
+  // Runs end with a frame at the latest. Bursts, and beats of which the source was taken already and more than one are, only as room()
+  // has said.
+  void give(Node& t, Channel& c, I offer, I n = 1, const Shape& s = {}, I wait = 0) {
     t.offered = true;
     c.offer = offer;
     c.run = n;
-    c.step = step;
-    c.sure = sure;
-    if (c.to < 0) take(c, offer, n, step);
+    c.step = s.step - wait;
+    c.late = wait;
+    c.bursts = s;
+    if (c.to < 0) take(c, offer, n, s);
     else if (!active_[idx(c.to)]) visit(c.to);
   }
-  // So many beats, at most `most`, are taken in the cycle in which they are offered, from cycle t on and at least `gap` apart. A lower
-  // bound: what depends on times that are not known yet counts as no.
-  I room(int channel, I t, I gap, I most) {
+  static I gap_of(const Channel& c) { return c.step + c.late; }
+  // So many beats, at most `most`, offered from cycle t on like this, are each taken `wait` cycles after they are offered, and before
+  // the next one is; bursts do not wait, and are whole. A lower bound: what depends on times that are not known yet counts as no.
+  I room(int channel, I t, const Shape& s, I most, I& wait) {
+    wait = 0;
     Channel& c = channel_[idx(channel)];
-    if (c.to < 0) return most;
+    most = s.whole(most);
+    if (c.to < 0 || most == 0) return most;
+    if (c.said.from != t || c.said.beats < most || !(c.said.shape == s)) {
+      I held = 0;
+      const I n = s.burst > 1 ? bursts(c, channel, t, s, most) : fits(c, channel, t, s.gap, most, held);
+      c.said = {t, s.whole(n), held, s};
+    }
+    wait = c.said.wait;
+    return std::min(most, c.said.beats);
+  }
+  I fits(const Channel& c, int channel, I t, I gap, I most, I& wait) {
     if (c.offer != kNever || active_[idx(c.to)] || most < 2) return 0;
     Node& r = node_[idx(c.to)];
     if (r.offered && out(r).offer == kNever) visit(c.to);  // it learns what became of its last beat
     switch (r.rule) {
-      case Rule::pipeline: {
-        if (!idle(r, t)) return 0;
-        const I per = r.limit[1], left = per - 1 - r.at, results = (r.at + most) / per;
-        return results == 0 ? most : std::min(most, room(r.out, t + left * gap + r.limit[0] + 1, per * gap, results) * per + left);
-      }
+      case Rule::pipeline: return through(r, t, gap, most);
       case Rule::joining: {
         const Channel& other = channel_[idx(r.in[0] == channel ? r.in[1] : r.in[0])];
-        if (!idle(r, t) || other.offer == kNever || other.offer > t || other.step > gap) return 0;
-        return room(r.out, t + r.limit[0] + 1, gap, std::min(most, other.run));
+        if (other.offer == kNever || other.offer > t || gap_of(other) > gap) return 0;
+        return through(r, t, gap, std::min(most, other.run));
       }
-      case Rule::skid: return r.at == 0 && !r.offered && out(r).last <= t ? room(r.out, t + 1, gap, most) : 0;
+      case Rule::skid: {
+        if (r.at > 0 || r.offered || out(r).last > t) return 0;
+        I held = 0;
+        const I n = room(r.out, t + 1, gap, most, held);
+        return held + 1 < gap || held == 0 ? n : 0;
+      }
       case Rule::fifo: {
-        const bool empty = r.a == r.x && !r.offered && out(r).last <= t + 1 && (r.limit[0] > 1 || (gap > 1 && again(r) <= t));
-        return std::max(empty ? room(r.out, t + 2, gap, most) : 0, free(r, t, gap, most));
+        I through = 0, held = 0, slots = 0;
+        if (r.a == r.x && !r.offered && out(r).last <= t + 1 && (r.limit[0] > 1 || (gap > 1 && again(r) <= t))) {
+          through = room(r.out, t + 2, gap, most, held);
+          if (held + 1 > gap) through = 0;
+        }
+        if (through < most && known(r, r.a)) {
+          held = std::max<I>(0, slot(r, r.a) - t);
+          if (held < gap)
+            for (slots = 1; slots < most && known(r, r.a + slots) && std::max<I>(0, slot(r, r.a + slots) - t - slots * gap) == held;) ++slots;
+        }
+        if (slots > through) wait = held;
+        return std::max(through, slots);
       }
       case Rule::fork: {
         if (r.offered) return 0;
-        for (int p = 0; p < r.outs && most > 1; ++p) most = room(r.out + p, t, gap, most);
+        for (int p = 0; p < r.outs && most > 1; ++p) {
+          I held = 0;
+          most = room(r.out + p, t, gap, most, held);
+          wait = std::max(wait, held);
+        }
         return most;
       }
-      case Rule::narrower: return !r.offered && gap >= r.limit[0] && out(r).last <= t ? room(r.out, t + 1, gap / r.limit[0], most * r.limit[0]) / r.limit[0] : 0;
-      case Rule::pad: return !r.offered && out(r).last < t && inside(r) ? room(r.out, t, gap, std::min(most, row_left(r))) : 0;
+      case Rule::narrower: {
+        if (r.offered || gap < r.limit[0] || out(r).last > t) return 0;
+        I held = 0;
+        I n = room(r.out, t + 1, pieces(r, gap), most * r.limit[0], held) / r.limit[0];
+        if (held == 0 && n > 1) return n;
+        n = room(r.out, t + 1, gap / r.limit[0], most * r.limit[0], held) / r.limit[0];
+        return held == 0 ? n : 0;
+      }
+      case Rule::pad: return !r.offered && out(r).last < t && inside(r) ? room(r.out, t, gap, std::min(most, row_left(r)), wait) : 0;
       case Rule::window:
       case Rule::replay: {
         const I cap = r.rule == Rule::replay ? 2 : r.limit[1];
@@ -250,7 +348,73 @@ class Beats {
       default: return 0;
     }
   }
-  I flow(const Channel& c, int to, I t, I gap, I most) { return c.sure ? most : room(to, t, gap, most); }
+  // As fits(), of a pipeline. Where its results wait, it stands still: then none of them may be within when one before does, and no beat
+  // may come.
+  I through(Node& r, I t, I gap, I most) {
+    if (!idle(r, t)) return 0;
+    const I per = r.limit[1], left = per - 1 - r.at, results = over(r.at + most, per), cycles = r.limit[0] + 1;
+    if (results == 0) return most;
+    I held = 0;
+    const I n = room(r.out, t + left * gap + cycles, per * gap, results, held);
+    if (held > 0 && !clear(cycles, held, gap, per)) return 0;
+    return std::min(most, n * per + left);
+  }
+  I bursts(const Channel& c, int channel, I t, const Shape& s, I most) {
+    if (c.offer != kNever || active_[idx(c.to)] || most < 2 * s.burst) return 0;
+    Node& r = node_[idx(c.to)];
+    if (r.offered && out(r).offer == kNever) visit(c.to);
+    I held = 0, n = 0;
+    switch (r.rule) {
+      case Rule::joining: {
+        const Channel& other = channel_[idx(r.in[0] == channel ? r.in[1] : r.in[0])];
+        if (other.offer == kNever || other.offer > t || other.bursts.burst > 1 || other.late > 0 || other.step > s.step) return 0;
+        most = s.whole(std::min(most, other.run));
+      } [[fallthrough]];
+      case Rule::pipeline: {
+        const I per = r.rule == Rule::joining ? 1 : r.limit[1], results = over(r.at + most, per);
+        I first = t;
+        const auto shape = results_of(r, s, first);
+        if (!idle(r, t) || !shape) return 0;
+        if (results == 0) return most;
+        n = room(r.out, first, *shape, results, held);
+        return held > 0 ? 0 : std::max<I>(0, std::min(most, n * per - r.at + std::max<I>(0, per - s.burst)));
+      }
+      case Rule::skid:
+        if (r.at > 0 || r.offered || out(r).last > t) return 0;
+        return room(r.out, t + 1, s, most, held);
+      case Rule::fifo:
+        if (passes(r, t, s)) n = room(r.out, t + 2, s, most, held);
+        if (n < most) {
+          I slots = 0;
+          s.each(t, most, [&](I when) { return known(r, r.a + slots) && slot(r, r.a + slots) <= when && ++slots; });
+          n = std::max(n, slots);
+        }
+        return n;
+      case Rule::fork:
+        if (r.offered) return 0;
+        n = most;
+        for (int p = 0; p < r.outs && n > 0; ++p) n = room(r.out + p, t, s, n, held);
+        return n;
+      default: return 0;
+    }
+  }
+  // A fifo that a burst goes straight through.
+  bool passes(Node& r, I t, const Shape& s) { return r.a == r.x && !r.offered && out(r).last <= t + 1 && (r.limit[0] > 1 || (s.step > 1 && again(r) <= t)); }
+  // What comes out of a narrower: a fifo of one place takes no more than every other cycle.
+  Shape pieces(const Node& r, I gap) const {
+    const int to = channel_[idx(r.out)].to;
+    const bool slow = to >= 0 && node_[idx(to)].rule == Rule::fifo && node_[idx(to)].limit[0] == 1 && gap > 2 * r.limit[0];
+    return {gap, r.limit[0], slow ? 2 : 1};
+  }
+  // How results come of beats that come in bursts, and the first of them.
+  static std::optional<Shape> results_of(const Node& r, const Shape& s, I& first) {
+    const I per = r.rule == Rule::joining ? 1 : r.limit[1];
+    first += s.at(per - r.at - 1) + r.limit[0] + 1;
+    if (s.burst % per == 0 && r.at == 0) return s.burst == per ? Shape(s.gap) : Shape(s.gap, s.burst / per, s.step * per);
+    if (per % s.burst == 0 && r.at % s.burst == 0) return Shape(s.gap * (per / s.burst));
+    return {};
+  }
+  static bool clear(I cycles, I held, I gap, I per) { return per * gap >= cycles + held && (cycles + gap - 1) / gap * gap >= cycles + held; }
   // A pipeline that waits for no answer, and did not stand still in cycle t or later.
   bool idle(Node& r, I t) { return !r.offered && r.a == r.b && (r.stalls == 0 || r.other[3 * r.stalls - 2] <= t); }
   // Whether what was offered has gone.
@@ -292,28 +456,35 @@ class Beats {
     const I n = t.limit[0] + 1;
     Channel &c = in(t), &o = out(t);
     Channel* second = t.rule == Rule::joining ? &in(t, 1) : nullptr;
+    if (push(t, c, second)) return;
     for (;;) {
       bool moved = false;
       if (t.offered && o.offer == kNever) {
         t.offered = false;
-        if (const I wait = o.last - t.hold; wait > 0) {
-          t.stall += wait;
-          t.other.reach(3 * std::max<I>(0, t.stalls - 66), 3 * t.stalls + 3);
-          t.other[3 * t.stalls] = t.hold, t.other[3 * t.stalls + 1] = o.last, t.other[3 * t.stalls + 2] = t.stall;
-          ++t.stalls;
-        }
         moved = true;
       }
       if (!t.offered && t.a < t.b) {
-        t.hold = t.ring[t.a++] + t.stall;
-        give(t, o, t.hold);
+        const I offer = t.ring[t.a] + t.stall, gap = t.b - t.a > 1 ? t.ring[t.a + 1] - t.ring[t.a] : 1;
+        const I most = std::min(t.b - t.a, o.beats - o.at);
+        I n = 1;
+        while (n < most && t.ring[t.a + n] - t.ring[t.a + n - 1] == gap) ++n;
+        t.a += n;
+        give(t, o, offer, n, gap);
         moved = true;
+        continue;
+      }
+      if (c.bursts.burst > 1 && c.offer != kNever) {
+        burst(t, c, second);
+        continue;
+      }
+      if (second && second->bursts.burst > 1 && second->offer != kNever) {
+        burst(t, *second, &c);
         continue;
       }
       if (many(t, c, second)) continue;
       if (c.offer != kNever && (!second || second->offer != kNever)) {
         I at = second ? std::max(c.offer, second->offer) : c.offer;
-        I until = t.offered && o.offer != kNever ? t.hold : INT64_MAX;
+        I until = o.offer != kNever ? o.offer : INT64_MAX;
         if (at < until) {
           I stall = t.stall;
           for (I h = t.stalls; h-- > 0 && t.other[3 * h + 1] > at;) {
@@ -327,22 +498,68 @@ class Beats {
           if (at < until) {
             const bool total = t.rule == Rule::total;
             const I per = total ? (t.at < t.limit[2] ? t.limit[2] - t.at + 1 : 1) : second ? 1 : t.limit[1] - t.at;
-            const I beats = second ? 1 : std::min({c.run, per, (until - 1 - at) / c.step + 1}), last = at + (beats - 1) * c.step;
-            take(c, at, beats, c.step);
-            if (second) take(*second, at, 1);
+            const bool each = second || (!total && t.limit[1] == 1);  // a result of every beat
+            if (each && o.offer == kNever) until = std::min(until, at + n);  // when the first is offered
+            const I step = second ? std::max(c.step, second->step) : c.step, most = std::min(second ? std::min(c.run, second->run) : c.run, over(until - 1 - at, step) + 1);
+            const I beats = each ? most : std::min(most, per), last = at + (beats - 1) * step;
+            take(c, at, beats, step);
+            if (second) take(*second, at, beats, step);
             t.at += beats;
-            const bool done = total ? t.at > t.limit[2] : second || t.at == t.limit[1];
-            if (second || t.at == t.limit[1]) t.at = 0;
+            const bool done = total ? t.at > t.limit[2] : each || t.at == t.limit[1];
+            if (each || t.at == t.limit[1]) t.at = 0;
             if (done) {
-              t.ring.reach(t.a, t.b + 1);
-              t.ring[t.b++] = last - stall + n;
+              const I results = each ? beats : 1;
+              t.ring.reach(t.a, t.b + results);
+              for (I i = results; i-- > 0;) t.ring[t.b++] = last - i * step - stall + n;
             }
             moved = true;
           }
         }
       }
-      if (!moved) return;
+      if (!moved) {
+        push(t, c, second);
+        return;
+      }
     }
+  }
+
+  // A pipeline that is full of beats and waits takes one whenever one leaves: those that come are as good as offered.
+  bool push(Node& t, Channel& c, Channel* second) {
+    Channel& o = out(t);
+    const I per = second ? 1 : t.limit[1];
+    if (t.rule == Rule::total || !single(o, per)) return false;
+    if (t.pushed == 0)
+      for (; t.a < t.b && o.at + o.run < o.beats && t.ring[t.a] + t.stall == o.offer + o.run * per; ++t.a) ++o.run;
+    if (t.a < t.b || (o.run - t.pushed) * per != t.limit[0] + per - (second ? 0 : t.at)) return t.pushed > 0;
+    return more(t, o, second ? std::min(ready(c, o.offer), ready(*second, o.offer)) : over(ready(c, o.offer), per));
+  }
+  static bool single(const Channel& c, I step = 1) { return c.offer != kNever && c.step == step && c.late == 0 && c.bursts.burst == 1; }
+  static I ready(const Channel& c, I t) { return single(c) && c.offer <= t ? c.run : 0; }
+  static bool more(Node& t, Channel& o, I come) {
+    come = std::min(come, o.beats - o.at - (o.run - t.pushed));
+    if (come > t.pushed) {
+      o.run += come - t.pushed;
+      t.pushed = come;
+    }
+    return t.pushed > 0;
+  }
+
+  // All beats of a channel that come in bursts.
+  void burst(Node& t, Channel& c, Channel* other) {
+    const Shape s = c.bursts;
+    const I per = other ? 1 : t.limit[1], n = c.run, results = (t.at + n) / per, from = c.offer;
+    I first = from;
+    const auto shape = results_of(t, s, first);
+    take(c, from, n, s);
+    if (other) take(*other, from, n, s);
+    else t.at += n - results * per;
+    if (results > 0) give(t, out(t), first, results, *shape);
+  }
+  static void stood(Node& t, I from, I to) {
+    t.stall += to - from;
+    t.other.reach(3 * std::max<I>(0, t.stalls - 66), 3 * t.stalls + 3);
+    t.other[3 * t.stalls] = from, t.other[3 * t.stalls + 1] = to, t.other[3 * t.stalls + 2] = t.stall;
+    ++t.stalls;
   }
 
   // Several results at once, where none of them will wait.
@@ -351,13 +568,14 @@ class Beats {
     const I at = second ? std::max(c.offer, second->offer) : c.offer, step = second ? std::max(c.step, second->step) : c.step;
     const I per = second ? 1 : t.limit[1], left = second ? 0 : per - 1 - t.at, run = second ? std::min(c.run, second->run) : c.run;
     if (run < left + 1 + per || !idle(t, at)) return false;
-    const I first = at + left * step + t.limit[0] + 1, beats = std::min(run, flow(second && second->sure ? *second : c, t.out, first, per * step, (run - left - 1) / per + 1) * per + left), results = second ? beats : (t.at + beats) / per;
-    if (results < 2) return false;
+    const I cycles = t.limit[0] + 1, first = at + left * step + cycles;
+    I held = 0;
+    const I beats = std::min(run, room(t.out, first, per * step, over(run - left - 1, per) + 1, held) * per + left), results = second ? beats : over(t.at + beats, per);
+    if (results < 2 || (held > 0 && !clear(cycles, held, step, per))) return false;
     take(c, at, beats, step);
     if (second) take(*second, at, beats, step);
-    else t.at = (t.at + beats) % per;
-    t.hold = first + (results - 1) * per * step;
-    give(t, out(t), first, results, per * step, true);
+    else t.at += beats - results * per;
+    give(t, out(t), first, results, per * step, held);
     return true;
   }
 
@@ -392,11 +610,19 @@ class Beats {
         continue;
       }
       if (c.offer == kNever || t.at == 2 || (t.at == 0 && !clear)) return;
+      if (c.bursts.burst > 1) {
+        const Shape s = c.bursts;
+        const I from = c.offer, n = c.run;
+        take(c, from, n, s);
+        give(t, o, from + 1, n, s);
+        continue;
+      }
       if (t.at == 0 && c.run > 1 && o.last <= c.offer) {
-        if (const I n = flow(c, t.out, c.offer + 1, c.step, c.run); n > 1) {  // through it
+        I held = 0;
+        if (const I n = room(t.out, c.offer + 1, c.step, c.run, held); n > 1 && (held == 0 || held + 1 < c.step)) {  // through it
           const I from = c.offer, gap = c.step;
           take(c, from, n, gap);
-          give(t, o, from + 1, n, gap, true);
+          give(t, o, from + 1, n, gap, held);
           continue;
         }
       }
@@ -421,19 +647,42 @@ class Beats {
           t.b += n;
           give(t, o, offer, n);
           moved = true;
+        } else if (c.offer != kNever && c.bursts.burst > 1) {
+          const Shape s = c.bursts;
+          const I from = c.offer, n = c.run;
+          I held = 0;
+          if (passes(t, from, s) && room(t.out, from + 2, s, n, held) == n) {
+            put(t, c, from, n, s);
+            t.b += n;
+            give(t, o, from + 2, n, s);
+            moved = true;
+          }
         } else if (c.offer != kNever && c.run > 1) {
           const I from = depth > 1 ? c.offer : std::max(c.offer, again(t)), gap = depth > 1 ? c.step : std::max<I>(2, c.step);
-          if (const I n = o.last <= from + 1 ? room(t.out, from + 2, gap, c.run) : 0; n > 1) {  // through it
+          I held = 0;
+          if (const I n = o.last <= from + 1 ? room(t.out, from + 2, gap, c.run, held) : 0; n > 1 && held < gap) {  // through it
             put(t, c, from, n, gap);
             t.b += n;
-            give(t, o, from + 2, n, gap, true);
+            give(t, o, from + 2, n, gap, held);
             moved = true;
           }
         }
+      } else if (single(o)) {
+        for (; t.b < t.a && o.at + o.run < o.beats && t.ring[t.b] + 1 < o.offer + o.run; ++t.b) ++o.run;
+        if (depth > 1 && t.a == t.b && t.a - t.x == depth + 1 && o.run - t.pushed == depth + 1) more(t, o, ready(c, o.offer + 1));
       }
-      if (c.offer != kNever && t.x >= t.a - depth) {
-        const I at = t.a >= depth ? std::max(c.offer, got(t, t.a - depth) + 1) : c.offer;
-        put(t, c, at, std::max<I>(1, free(t, at, c.step, c.run)), c.step);
+      if (c.offer != kNever && c.bursts.burst > 1) {
+        put(t, c, c.offer, c.run, Shape(c.bursts));
+        moved = true;
+      } else if (c.offer != kNever && known(t, t.a)) {
+        const I at = std::max(c.offer, slot(t, t.a));
+        auto next = [&](I before, I n) { return std::max(before + c.step, slot(t, t.a + n)); };
+        I n = 1, gap = 1;
+        if (c.run > 1 && known(t, t.a + 1)) {
+          gap = next(at, 1) - at;
+          for (n = 2; n < c.run && known(t, t.a + n) && next(at + (n - 1) * gap, n) == at + n * gap;) ++n;
+        }
+        put(t, c, at, n, gap);
         moved = true;
       }
       if (!moved) return;
@@ -443,22 +692,18 @@ class Beats {
   static I got(Node& t, I beat) { return std::max(t.ring[beat] + 1, beat > 0 ? t.other[beat - 1] : 0); }
   // When the only place of an empty fifo is free again.
   static I again(Node& t) { return t.a > 0 ? got(t, t.a - 1) + 1 : 0; }
-  // As room(), of a fifo's memory.
-  static I free(Node& t, I at, I gap, I most) {
-    const I depth = t.limit[0], last = std::min(t.x, t.a - 1);
-    I n = std::max<I>(0, depth - t.a);
-    while (n < most && t.a + n - depth <= last && got(t, t.a + n - depth) < at + n * gap) ++n;
-    return std::min(most, n);
-  }
+  // From when on there is a place for a beat, and whether that is known.
+  static I slot(Node& t, I beat) { return beat < t.limit[0] ? 0 : got(t, beat - t.limit[0]) + 1; }
+  static bool known(const Node& t, I beat) { return beat - t.limit[0] <= std::min(t.x, t.a - 1); }
   static I oldest(const Node& t) { return std::max<I>(0, (t.limit[0] >= kEndless ? t.x : std::min(t.x, t.a - t.limit[0])) - 1); }
-  void put(Node& t, Channel& c, I at, I n, I gap) {
-    take(c, at, n, gap);
+  void put(Node& t, Channel& c, I at, I n, const Shape& s) {
+    take(c, at, n, s);
     t.ring.reach(oldest(t), t.a + n);
-    for (I i = 0; i < n; ++i) t.ring[t.a++] = at + i * gap;
+    s.each(at, n, [&](I when) { return t.ring[t.a++] = when, true; });
   }
-  static void taken(Node& t, I at, I n, I gap) {
+  static void taken(Node& t, I at, I n, const Shape& s) {
     t.other.reach(oldest(t), t.x + n);
-    for (I i = 0; i < n; ++i) t.other[t.x++] = at + i * gap;
+    s.each(at, n, [&](I when) { return t.other[t.x++] = when, true; });
   }
 
   void fork(Node& t) {  // hold: beats offered
@@ -471,23 +716,40 @@ class Beats {
           last = std::max(last, out(t, p).last);
         }
         t.offered = false;
-        take(c, last - (t.hold - 1) * c.step, t.hold, c.step);
+        take(c, last - t.shape.at(t.hold - 1), t.hold, t.shape);
       }
       if (c.offer == kNever) return;
-      const I offer = c.offer, gap = c.step;
-      I n = c.run;
-      for (int p = 0; p < t.outs && n > 1; ++p) n = flow(c, t.out + p, offer, gap, n);
-      t.hold = std::max<I>(1, n);
-      for (int p = 0; p < t.outs; ++p) give(t, out(t, p), offer, t.hold, gap, n > 1);
+      const I offer = c.offer;
+      I n = c.run, late = 0;
+      std::array<I, 8> held{};
+      t.shape = c.bursts.burst > 1 ? c.bursts : Shape(gap_of(c));
+      if (t.outs > 8) n = 1;
+      for (int p = 0; p < t.outs && n > 1 && c.bursts.burst == 1; ++p) {
+        n = room(t.out + p, offer, t.shape, n, held[idx(p)]);
+        late = std::max(late, held[idx(p)]);
+      }
+      if (c.bursts.burst == 1 && late != c.late) n = 1;
+      if (n < 2) n = 1, held = {};
+      t.hold = n;
+      for (int p = 0; p < t.outs; ++p) give(t, out(t, p), offer, n, t.shape, held[idx(p) % 8]);
     }
   }
 
   void narrower(Node& t) {
     Channel &c = in(t), &o = out(t);
     while (gone(t) && c.offer != kNever) {
-      const I at = std::max(c.offer, o.last);
+      const I at = std::max(c.offer, o.last), gap = gap_of(c), each = t.limit[0];
+      if (c.run > 1 && gap >= each) {
+        const Shape s = pieces(t, gap);
+        I held = 0;
+        if (const I n = room(t.out, at + 1, s, c.run * each, held) / each; held == 0 && n > 1) {
+          take(c, at, n, gap);
+          give(t, o, at + 1, n * each, s, s.step - 1);
+          continue;
+        }
+      }
       take(c, at, 1);
-      give(t, o, at + 1, t.limit[0]);
+      give(t, o, at + 1, each);
     }
   }
 
@@ -498,14 +760,16 @@ class Beats {
     Channel &c = in(t), &o = out(t);
     const I groups = t.limit[0], width = t.limit[1], height = t.limit[2], left = t.limit[3];
     while (gone(t)) {
-      if (t.hold) take(c, o.last - (t.hold - 1) * c.step, t.hold, c.step), t.hold = 0;
+      if (t.hold) take(c, o.last - (t.hold - 1) * gap_of(c), t.hold, gap_of(c)), t.hold = 0;
       const bool row = t.y >= t.top && t.y < t.bottom;
       I n = 1;
       if (inside(t)) {
         if (c.offer == kNever) return;
-        if (c.run > 1 && o.last < c.offer) n = std::max<I>(1, flow(c, t.out, c.offer, c.step, std::min(c.run, row_left(t))));
+        I held = 0;
+        if (c.run > 1 && o.last < c.offer) n = room(t.out, c.offer, gap_of(c), std::min(c.run, row_left(t)), held);
+        if (n < 2 || held != c.late) n = 1, held = 0;
         t.hold = n;
-        give(t, o, std::max(c.offer, o.last + 1), n, c.step, n > 1);
+        give(t, o, std::max(c.offer, o.last + 1), n, gap_of(c), held);
       } else {
         n = ((row && t.x < left ? left : width) - t.x) * groups - t.at;
         give(t, o, o.last + 1, n);
@@ -657,20 +921,25 @@ class Beats {
       const I f = compared_, start = frame(0, f).first;
       U h = 0;
       for (std::size_t c = 0; c < channel_.size(); ++c) h = mix(mix(h + frame(c, f).pattern, static_cast<U>(frame(c, f).first - start)), static_cast<U>(frame(c, f).last - start));
+      // Short frames may look like many before them and yet repeat only after more: the nearest that suffices.
       const auto [first, last] = seen_.equal_range(h);
-      I nearest = kNever;
-      for (auto it = first; it != last; ++it) nearest = std::max(nearest, it->second);
+      std::vector<I> like;
+      for (auto it = first; it != last; ++it) like.push_back(it->second);
       seen_.emplace(h, f);
-      if (nearest < 0) continue;
-      const I period = f - nearest, cycles = start - frame(0, nearest).first;
-      for (I back = 1; nearest - back + 1 >= 0 && same(f - back + 1, nearest - back + 1, cycles); ++back) {
-        bool all = true;
-        for (I g = nearest; all && g <= f; ++g) all = apart(g, back, f, period, cycles);
-        if (!all) continue;
-        r.repeat_frames = period;
-        r.repeat_cycles = cycles;
-        r.ends.resize(idx(f + 1));
-        return true;
+      const std::size_t looked_at = std::min<std::size_t>(like.size(), 64);
+      std::partial_sort(like.begin(), like.begin() + static_cast<I>(looked_at), like.end(), std::greater());
+      like.resize(looked_at);
+      for (const I g : like) {
+        const I period = f - g, cycles = start - frame(0, g).first;
+        for (I back = 1; g - back + 1 >= 0 && same(f - back + 1, g - back + 1, cycles); ++back) {
+          bool all = true;
+          for (I i = g; all && i <= f; ++i) all = apart(i, back, f, period, cycles);
+          if (!all) continue;
+          r.repeat_frames = period;
+          r.repeat_cycles = cycles;
+          r.ends.resize(idx(f + 1));
+          return true;
+        }
       }
     }
     return false;

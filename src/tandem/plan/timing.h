@@ -38,7 +38,7 @@ std::optional<Twin> twin_of(const StageShape& s);
 struct Timing {
   bool known = false;       // every stage has a twin, and the limit of work was enough for `ends`
   bool deadlock = false;
-  std::int64_t first_in = 0, first_out = 0;  // cycles after reset of the first beats
+  std::int64_t first_in = 0, first_out = 0;  // cycles after reset of the first beats; 0 where there is none
   std::vector<std::int64_t> ends;            // of the last output beat of each frame
   // Once the design is where it was `frames` frames ago, it repeats itself for ever: that many frames in that many cycles.
   std::int64_t repeat_frames = 0, repeat_cycles = 0;

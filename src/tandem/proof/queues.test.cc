@@ -152,6 +152,32 @@ TEST(MapQueues, AShortcutThatSkipsRowsHoldsThemAll) {
   EXPECT_TRUE(rate_of(s).slower(rate));
 }
 
+// Two blocks that differ in nothing but which half of the channels comes first to each operand.
+TEST(MapQueues, HalvesOfAStreamAreNotMixedUp) {
+  Residual n(1);
+  auto ints = [&](std::vector<I> v) { return n.g.add_constant(n.g.unique_name("i"), Tensor::of<I>({static_cast<I>(v.size())}, v)); };
+  auto half = [&](ValueId x, I from) { return n.g.add_node("Slice", {x, ints({from}), ints({from + 4}), ints({1})}); };
+  ValueId x = n.quant(n.g.add_input("x", DType::f32, {Dim(1), Dim(4), Dim(6), Dim(6)}), 1, 3, 1);
+  for (const I first : {0, 4}) {
+    const ValueId both = n.conv(x, 4, 8, 3);
+    x = n.quant(n.g.add_node("Add", {half(both, first), half(both, 4 - first)}), 1, 3, 1);
+  }
+  n.g.outputs = {x};
+  infer_shapes(n.g);
+  const plan::StageGraph g = plan::stages_from(lower_exact(n.g, 64), "halves");
+  plan::Folding f = plan::smallest_folding(g);
+  map::QueueStats stats;
+  map::size_queues(g, f, &stats, map::Room::least);
+  std::vector<plan::StageShape> s;
+  expand(g, f, s);
+  const auto at = map::join_queues(s);
+  ASSERT_EQ(at.size(), 4u);
+  EXPECT_TRUE(stats.whole);
+  EXPECT_GT(s[at[0]].depth, s[at[1]].depth);
+  EXPECT_EQ(s[at[0]].depth, s[at[3]].depth);
+  EXPECT_EQ(s[at[1]].depth, s[at[2]].depth);
+}
+
 // Whatever stands still for a while, a design goes on: random networks with queues that have room for gaps, every stream held back at
 // random, then one after the other for long. Of the least queues some stand still for ever, which shows that this would be seen.
 TEST(MapQueues, StallsDoNotStopADesign) {
