@@ -60,6 +60,9 @@ constexpr Equal kEqual[] = {
     {"lda = b.product->groups() * 4;", "b.product->groups() * 5", "rows further apart"},
     {"g = g < 0.f ? 0.f : g;", "g <= 0.f ? 0.f : g", "0 is 0"},
     {"g = g < 0.f ? 0.f : g;", "g < 0.f ? 1 + 0.f : g", "one too far below all steps is put right"},
+    {"for (; r + 4 <= rows; r += 4) {", "r + 4 < rows", "the last four rows one by one"},
+    {"if (u == v || (std::isnan(u)", "u == v && (std::isnan(u) && std::isnan(v))", "rows with infinities or NaN then run alone, others differ by 0"},
+    {"const std::int64_t n = x.rank() ? x.shape()[0] : 0;", "x.rank() ? x.shape()[0] : 1", "at least one row is bound either way"},
 };
 const Equal* equal_of(const Site& s) {
   for (const Equal& e : kEqual)
