@@ -63,6 +63,8 @@ constexpr Equal kEqual[] = {
     {"for (; r + 4 <= rows; r += 4) {", "r + 4 < rows", "the last four rows one by one"},
     {"if (u == v || (std::isnan(u)", "u == v && (std::isnan(u) && std::isnan(v))", "rows with infinities or NaN then run alone, others differ by 0"},
     {"const std::int64_t n = x.rank() ? x.shape()[0] : 0;", "x.rank() ? x.shape()[0] : 1", "at least one row is bound either way"},
+    {"if (stated == 1 && n > 1) try {", "stated != 1 && n > 1", "rows one by one, or more than stated where each comes out as it does alone"},
+    {"std::upper_bound(t_.begin() + 1, t_.end() - 1, v)", "levels_[static_cast<std::size_t>(std::upper_bound(t_.begin() - 1, t_.end() - 1, v) - t_.begin() - 1)]", "nothing lies below the first step, so no search gets there"},
 };
 const Equal* equal_of(const Site& s) {
   for (const Equal& e : kEqual)

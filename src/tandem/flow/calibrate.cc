@@ -300,16 +300,20 @@ using Row = plan::Calibration::Row;
 constexpr std::size_t kColumns = std::tuple_size_v<Row>;
 
 // A closed form is linear in its coefficients: its value for a unit vector is the regressor, of LUTs and of flip-flops.
-std::pair<Row, Row> regressors(const StageSample& s, const plan::Calibration& c) {
+// What no coefficient scales is taken off the counts.
+std::pair<Row, Row> regressors(const StageSample& s, const plan::Calibration& c, double& lut, double& ff) {
   const std::size_t at = static_cast<std::size_t>(s.shape.kind);
   std::pair<Row, Row> x{};
   plan::Calibration unit = c;
+  unit.lut4 = unit.ff = {};
+  const plan::Cost known = plan::stage_def(s.shape.kind).cost(s.shape, unit);
+  lut = s.lut - known.lut4, ff = s.ff - known.ff;
   for (std::size_t j = 0; j < kColumns; ++j) {
     unit.lut4 = unit.ff = {};
     unit.lut4[at][j] = unit.ff[at][j] = 1;
     const plan::Cost k = plan::stage_def(s.shape.kind).cost(s.shape, unit);
-    x.first[j] = s.dsp ? k.lut4 - k.dsp_lut4 : k.lut4;
-    x.second[j] = s.dsp ? k.ff - k.dsp_ff : k.ff;
+    x.first[j] = k.lut4 - known.lut4 - (s.dsp ? k.dsp_lut4 : 0);
+    x.second[j] = k.ff - known.ff - (s.dsp ? k.dsp_ff : 0);
   }
   return x;
 }
@@ -377,11 +381,12 @@ CalibrationFit fit(const std::vector<StageSample>& samples, const plan::Calibrat
     std::vector<bool> dsp;
     for (const StageSample& s : samples) {
       if (s.shape.kind != def.kind) continue;
-      const auto [of_lut, of_ff] = regressors(s, start);
+      double lut_left = 0, ff_left = 0;
+      const auto [of_lut, of_ff] = regressors(s, start, lut_left, ff_left);
       rows.push_back(of_lut);
       ff_rows.push_back(of_ff);
-      lut.push_back(s.lut);
-      ff.push_back(s.ff);
+      lut.push_back(lut_left);
+      ff.push_back(ff_left);
       dsp.push_back(s.dsp);
     }
     k.samples = static_cast<I>(rows.size());

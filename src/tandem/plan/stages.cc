@@ -37,9 +37,19 @@ double memory_luts(C c, I depth, I width) {
   return static_cast<double>(width) * (depth <= 128 ? 4.0 : 8.0 * static_cast<double>((depth + 255) / 256));
 }
 Memory kept(const StageShape& s) { return s.writable ? kRam : kRom; }
+// What selects among the banks of a deep memory of constants: counted in yosys 0.23, LUTs a bit by banks.
+Cost banked(Cost r, C c, I depth, I width, I copies = 1) {
+  const I banks = rom_banks(c.family, depth, width);
+  if (banks < 2) return r;
+  constexpr double k4[] = {0, 0, 1, 2, 2, 3, 4, 5, 5, 7}, k6[] = {0, 0, 1, 1, 1, 4, 3, 3, 3, 3.1, 4, 5, 5, 5};
+  const double each = c.family == Family::xcup ? (banks < 14 ? k6[banks] : 0.38 * static_cast<double>(banks)) : banks < 10 ? k4[banks] : 0.78 * static_cast<double>(banks);
+  r.lut4 += static_cast<double>(copies * width) * each;
+  r.ff += static_cast<double>(copies * bits_for(banks));
+  return r;
+}
 // What a memory costs that can be written: itself where it becomes logic, and what collects its words (rough).
 Cost written(Cost r, const StageShape& s, C c, I depth, I width, I copies = 1) {
-  if (!s.writable) return r;
+  if (!s.writable) return s.logic ? r : banked(r, c, depth, width, copies);
   const double bits = brams(c.family, depth, width, kRam) ? 0 : static_cast<double>(depth * width * copies), unit = c.family == Family::cells ? 11 : 0.6, held = static_cast<double>(std::max<I>(0, width - 32));
   r.lut4 += c.family == Family::xcup ? static_cast<double>(copies) * memory_luts(c, depth, width) : bits * unit;
   r.lut4 += (20 + held / 4) * (c.family == Family::cells ? 10 : 1);
@@ -149,7 +159,7 @@ Cost threshold_cost(const StageShape& s, C c) {
       t.leaves += one.leaves, t.muxes += one.muxes, t.columns += one.columns;
     }
     compared += (per << j) > 1 || s.writable ? real(lanes) : 0;
-    if (s.writable) extra = written(extra, s, c, per << j, s.entry_bits, lanes);
+    extra = written(extra, s, c, per << j, s.entry_bits, lanes);
     codes += real(lanes) * real(j + 1);
   }
   if (measured) t = logic_of(s, c, lanes, 2, s.entry_bits, ram == 0);
@@ -319,7 +329,7 @@ Cost total_cost(const StageShape& s, C c) {
 
 Cost topk_cost(const StageShape& s, C c) {
   const double kept = real(s.lanes_out), place = counter(s.mh);
-  return priced(s, c, {1, place, kept * s.bits_in, kept * place, kept});
+  return priced(s, c, {1, place, kept * s.bits_in, s.places ? kept * place : 0, kept});
 }
 Cost softmax_cost(const StageShape& s, C c) {
   const I depth = I(1) << s.table_bits;
@@ -810,6 +820,7 @@ class Expander {
         StageShape& x = push(StageKind::topk, i, s, v);
         x.mh = l.mh;
         x.vectors = l.vectors;
+        x.places = l.places;
         outputs(x, l, l.kept);
         break;
       }
@@ -977,22 +988,56 @@ std::int64_t vector_each(const StageShape& s) { return vector_product(s) + (s.ki
 
 int bits_for(std::int64_t n) { return n <= 2 ? 1 : std::bit_width(static_cast<std::uint64_t>(n - 1)); }
 
+namespace {
+// Words so wide and deep, for so many blocks.
+struct BlockShape {
+  I depth = 0, width = 0, blocks = 1;
+};
+constexpr BlockShape kIce40[] = {{256, 16}, {512, 8}, {1024, 4}, {2048, 2}};
+constexpr BlockShape kXcup[] = {{512, 36}, {1024, 18}, {2048, 9}, {4096, 4}, {8192, 2}, {16384, 1}};
+constexpr BlockShape kXcupPairs[] = {{1024, 36, 2}, {2048, 18, 2}, {4096, 9, 2}, {8192, 4, 2}, {16384, 2, 2}, {32768, 1, 2}};  // of 36 kbit
+
+I least_blocks(std::span<const BlockShape> shapes, I depth, I width) {
+  I best = I(1) << 40;
+  for (const BlockShape& b : shapes) best = std::min(best, ((depth + b.depth - 1) / b.depth) * ((width + b.width - 1) / b.width));
+  return best;
+}
+// A memory of constants: its banks lie side by side in wide words. yosys weighs blocks against what selects among the banks.
+struct Banks {
+  I blocks = 0, banks = 1;
+};
+Banks banks_of(Family f, I depth, I width) {
+  const bool xcup = f == Family::xcup;
+  Banks best;
+  double least = 0;
+  const auto look = [&](std::span<const BlockShape> shapes) {
+    for (const BlockShape& b : shapes) {
+      const I banks = (depth + b.depth - 1) / b.depth, blocks = (banks * width + b.width - 1) / b.width * b.blocks;
+      const double cost = real(blocks) + real(width * (banks - 1)) / (xcup ? 240 : 120);
+      if (best.blocks == 0 || cost < least) best = {blocks, banks}, least = cost;
+    }
+  };
+  look(xcup ? std::span<const BlockShape>(kXcup) : std::span<const BlockShape>(kIce40));
+  if (xcup) look(kXcupPairs);
+  return best;
+}
+}  // namespace
+
+std::int64_t rom_banks(Family f, std::int64_t depth, std::int64_t width) { return brams(f, depth, width, Memory::constants) > 0 ? banks_of(f, depth, width).banks : 1; }
+
 std::int64_t ice40_brams(std::int64_t depth, std::int64_t width, Memory kind) {
   if (kind == Memory::writable && depth * width < 80) return 0;
-  I best = I(1) << 40;
-  for (auto [d, w] : {std::pair<I, I>{256, 16}, {512, 8}, {1024, 4}, {2048, 2}})
-    best = std::min<I>(best, ((depth + d - 1) / d) * ((width + w - 1) / w));
-  return kind == Memory::constants && depth * width < 1024 * best ? 0 : best;
+  const I best = least_blocks(kIce40, depth, width);
+  if (kind == Memory::writable) return best;
+  return depth * width < 1024 * best ? 0 : banks_of(Family::ice40, depth, width).blocks;
 }
-
 std::int64_t brams(Family f, std::int64_t depth, std::int64_t width, Memory kind) {
   if (f == Family::ice40) return ice40_brams(depth, width, kind);
   if (f == Family::cells) return kind == Memory::writable && depth * width >= kMacroBits;
   if (kind == Memory::writable && (depth <= 64 || depth * width <= 2048)) return 0;
-  I best = I(1) << 40;
-  for (auto [d, w] : {std::pair<I, I>{512, 36}, {1024, 18}, {2048, 9}, {4096, 4}, {8192, 2}, {16384, 1}})
-    best = std::min<I>(best, ((depth + d - 1) / d) * ((width + w - 1) / w));
-  return kind == Memory::constants && depth * width < 4608 * best ? 0 : best;
+  const I best = least_blocks(kXcup, depth, width);
+  if (kind == Memory::writable) return best;
+  return depth * width < 4608 * best ? 0 : banks_of(Family::xcup, depth, width).blocks;
 }
 
 Family family_of(std::string_view name) {

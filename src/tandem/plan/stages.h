@@ -66,6 +66,7 @@ struct StageShape {
   int factor_bits = 1, offset_bits = 1, sum_bits = 1;
   std::int64_t depth = 2;                   // fifo
   bool table = false;                       // reorder: addresses from a table, else from counters
+  bool places = false;                      // topk: which they are, not what they are
   std::shared_ptr<const std::vector<bool>> keep;  // select, insert: the layer's, by element
   int table_bits = 1;                        // softmax, normalize: address bits of the table
   int per_dsp = 1;                          // mvau_packed: rows that share a multiplier
@@ -148,6 +149,8 @@ std::int64_t ice40_brams(std::int64_t depth, std::int64_t width, Memory kind);
 // The same by family. xcup: blocks of 18 kbit (512x36, 1024x18, 2048x9, 4096x4, 8192x2, 16384x1); memories of at most
 // 64 words or 2 kbit become LUT RAM, constants below a quarter of a block become logic.
 std::int64_t brams(Family f, std::int64_t depth, std::int64_t width, Memory kind);
+// Words that a deep memory of constants in block RAM reads at once, to select one of them; 1: none. As yosys chooses.
+std::int64_t rom_banks(Family f, std::int64_t depth, std::int64_t width);
 // Rows of weights that share one multiplier of the family (16 x 16 bits on iCE40, 27 x 18 on xcup, signed): their weights, one
 // field apart, make one operand, the input they share the other. 1: no two fit.
 int products_per_dsp(Family f, int bits_in, bool signed_in, int weight_bits);
