@@ -131,7 +131,9 @@ TEST(RtlBuild, WhatDoesNotFitIsFoldedFurther) {
   };
   const std::set<std::string> alone = files(p.out);
   for (const std::string& f : files(folder / "design"))
-    if (f.find("shell") == f.npos && f.find("serial") == f.npos && f.find("uart") == f.npos) EXPECT_TRUE(alone.count(f)) << f;
+    if (f.find("shell") == f.npos && f.find("serial") == f.npos && f.find("uart") == f.npos) {
+      EXPECT_TRUE(alone.count(f)) << f;
+    }
 }
 
 TEST(RtlBuild, ADryRunRunsNothing) {

@@ -1,6 +1,7 @@
 #include "tandem/map/queues.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <map>
 #include <mutex>
@@ -164,19 +165,18 @@ class Sizer {
     };
     if (ThreadBudget::jobs() > 1) {  // what the loop below is about to search, as far as it can be foreseen: neighbours change little
       const std::vector<StageShape> before = s_;
-      std::vector<Block> ahead;
-      for (std::size_t j = 0; j < joins; ++j) ahead.push_back(alone(j));
-      search_all(ahead, target);
-      std::vector<Depths> found;
-      for (std::size_t j = 0; j < joins; ++j) {
-        const Found& f = search(ahead[j], target);
-        found.push_back(f.depths.value_or(Depths{1, 1}));
-        set_join(j, found.back());
+      std::vector<Block> first, second;
+      for (std::size_t j = 0; j < joins; ++j) first.push_back(alone(j));
+      if (search_all(first, target)) {
+        std::vector<Depths> found;
+        for (std::size_t j = 0; j < joins; ++j) {
+          found.push_back(*search(first[j], target).depths);
+          set_join(j, found.back());
+        }
+        for (std::size_t j = 0; j < joins; ++j) second.push_back(among(j, found[j]));
+        search_all(second, target);
+        s_ = before;
       }
-      ahead.clear();
-      for (std::size_t j = 0; j < joins; ++j) ahead.push_back(among(j, found[j]));
-      search_all(ahead, target);
-      s_ = before;
     }
     std::vector<I> depth;
     for (std::size_t j = 0; j < joins; ++j) {
@@ -339,12 +339,17 @@ class Sizer {
     key.insert(key.end(), {static_cast<I>(b.queue[0]), b.least[0], b.least[1]});
     return key;
   }
-  void search_all(std::span<const Block> blocks, Rate target) {
+  // Whether all of them could be stepped; after one that cannot no more are begun.
+  bool search_all(std::span<const Block> blocks, Rate target) {
     std::map<std::vector<I>, const Block*> different;
     std::vector<const Block*> todo;
     for (const Block& b : blocks)
       if (const std::vector<I> key = key_of(b); !searched_.contains(key) && different.emplace(key, &b).second) todo.push_back(&b);
-    parallel_for(static_cast<I>(todo.size()), 1, [&](I i) { search(*todo[static_cast<std::size_t>(i)], target); });
+    std::atomic<bool> all = true;
+    parallel_for(static_cast<I>(todo.size()), 1, [&](I i) {
+      if (all && !search(*todo[static_cast<std::size_t>(i)], target).depths) all = false;
+    });
+    return all;
   }
   Found& search(const Block& b, Rate target) {
     const std::vector<I> key = key_of(b);

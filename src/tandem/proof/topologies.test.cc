@@ -301,8 +301,12 @@ TEST(PlanTopologies, StreamInTheOrderOfTheFirstReader) {
   // An order is changed where it must be and once.
   for (const Case& c : cases) {
     const auto n = std::count_if(c.graph.layers.begin(), c.graph.layers.end(), [](const plan::Layer& l) { return l.kind == LayerKind::reorder; });
-    if (c.name == "convolution, transposed, convolution") EXPECT_EQ(n, 1);
-    if (c.name == "sum of four branches" || c.name == "squeeze and excite") EXPECT_EQ(n, 0);
+    if (c.name == "convolution, transposed, convolution") {
+      EXPECT_EQ(n, 1);
+    }
+    if (c.name == "sum of four branches" || c.name == "squeeze and excite") {
+      EXPECT_EQ(n, 0);
+    }
   }
 }
 
