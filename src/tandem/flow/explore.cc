@@ -120,7 +120,7 @@ report::Study study_of(const search::StudyRow& row, const std::vector<TrialRow>&
     for (const auto& [name, v] : Config::parse(m.judged.point, "point").entries()) {
       std::string text;
       if (v.is_list())
-        for (const Config& e : v.items()) text += (text.empty() ? "" : " ") + e.as<std::string>();
+        for (const Config& e : v.items()) text += fmt::format("{}{}", text.empty() ? "" : " ", e.as<std::string>());
       else text = v.as<std::string>();
       t.parameters.emplace_back(name, std::move(text));
     }

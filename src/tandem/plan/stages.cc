@@ -329,7 +329,7 @@ Cost total_cost(const StageShape& s, C c) {
 
 Cost topk_cost(const StageShape& s, C c) {
   const double kept = real(s.lanes_out), place = counter(s.mh);
-  return priced(s, c, {1, place, kept * s.bits_in, s.places ? kept * place : 0, kept});
+  return priced(s, c, {1, place, kept * s.bits_in, s.places ? kept * place : 0, kept, s.bits_in > 5 ? kept * s.bits_in : 0});
 }
 Cost softmax_cost(const StageShape& s, C c) {
   const I depth = I(1) << s.table_bits;
