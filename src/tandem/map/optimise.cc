@@ -299,9 +299,21 @@ std::optional<std::vector<std::size_t>> by_weights(const StageGraph& g, const Ta
     const bool input_lives = static_cast<int>(i) == t.first_reader && last[0] > static_cast<int>(i);
     if (input_lives) next_live.push_back(-1);
     if (last[i + 1] > static_cast<int>(i)) next_live.push_back(static_cast<int>(i));
-    // Options by the lanes they take.
-    std::map<std::array<I, 2>, std::vector<std::size_t>> by;
-    for (std::size_t o = 0; o < t.of[i].size(); ++o) by[t.of[i][o].in].push_back(o);
+    // By the lanes they take, the best option for each of what follows.
+    struct Best {
+      I in, out;
+      std::size_t option;
+      double value;
+    };
+    std::map<std::array<I, 2>, std::vector<Best>> by;
+    for (std::size_t o = 0; o < t.of[i].size(); ++o) {
+      const Option& x = t.of[i][o];
+      std::vector<Best>& all = by[x.in];
+      const Best b{x.in[0], x.out, o, w(x)};
+      const auto same = std::find_if(all.begin(), all.end(), [&](const Best& y) { return y.out == b.out; });
+      if (same == all.end()) all.push_back(b);
+      else if (b.value < same->value) *same = b;
+    }
     std::map<std::vector<I>, int> next;
     for (const auto& [lanes, node] : states) {
       const double before = node < 0 ? 0 : nodes[i - 1][idx(node)].value;
@@ -310,19 +322,23 @@ std::optional<std::vector<std::size_t>> by_weights(const StageGraph& g, const Ta
           if (live[k] == v) return lanes[k];
         return I(0);
       };
-      auto take = [&](std::size_t o) {
-        const Option& x = t.of[i][o];
-        std::vector<I> key;
-        for (int v : next_live) key.push_back(v == static_cast<int>(i) ? x.out : v == -1 && input_lives ? x.in[0] : lanes_of(v));
-        const double value = before + w(x);
-        const auto [it, fresh] = next.try_emplace(std::move(key), static_cast<int>(nodes[i].size()));
-        if (fresh) nodes[i].push_back({value, node, o});
-        else if (Node& old = nodes[i][idx(it->second)]; value < old.value) old = {value, node, o};
+      std::vector<I> key(next_live.size());
+      auto take = [&](const std::vector<Best>& all) {
+        for (const Best& x : all) {
+          for (std::size_t k = 0; k < key.size(); ++k) {
+            const int v = next_live[k];
+            key[k] = v == static_cast<int>(i) ? x.out : v == -1 && input_lives ? x.in : lanes_of(v);
+          }
+          const double value = before + x.value;
+          const auto [it, fresh] = next.try_emplace(key, static_cast<int>(nodes[i].size()));
+          if (fresh) nodes[i].push_back({value, node, x.option});
+          else if (Node& old = nodes[i][idx(it->second)]; value < old.value) old = {value, node, x.option};
+        }
       };
       if (static_cast<int>(i) == t.first_reader) {
-        for (std::size_t o = 0; o < t.of[i].size(); ++o) take(o);
+        for (const auto& [in, all] : by) take(all);
       } else if (const auto it = by.find({lanes_of(l.in[0]), l.in.size() > 1 ? lanes_of(l.in[1]) : 1}); it != by.end()) {
-        for (std::size_t o : it->second) take(o);
+        take(it->second);
       }
     }
     if (next.empty()) return std::nullopt;

@@ -549,7 +549,7 @@ class Expander {
   }
   // A stage that reads `from`, with the values on its input.
   StageShape& push(StageKind kind, int layer, const Source& from, const Values& v) {
-    StageShape s;
+    StageShape& s = out_.emplace_back();
     s.kind = kind;
     s.layer = layer;
     s.in[0] = from.stage;
@@ -558,8 +558,7 @@ class Expander {
     s.bits_in = s.bits_out = v.bits;
     s.lanes_in = s.lanes_out = from.lanes;
     s.beats_in = s.beats_out = v.elements / from.lanes;
-    out_.push_back(s);
-    return out_.back();
+    return s;
   }
   Source last() const { return {static_cast<int>(out_.size()) - 1, 0, out_.back().lanes_out}; }
 
@@ -1008,6 +1007,7 @@ struct Banks {
 };
 Banks banks_of(Family f, I depth, I width) {
   const bool xcup = f == Family::xcup;
+  if (depth <= (xcup ? 512 : 256)) return {xcup ? (width + 35) / 36 : (width + 15) / 16, 1};
   Banks best;
   double least = 0;
   const auto look = [&](std::span<const BlockShape> shapes) {
