@@ -78,6 +78,7 @@ class Tables {
       };
       for (const plan::Fold& fold : folds(l)) {
         if (foldable(l)) {
+          if (l.kind == LayerKind::dense && l.vectors * (l.mh / fold.pe) * (l.mw / fold.simd) > most) continue;  // before it is expanded
           const I w = wanted(l, fold);
           const Option base = option(static_cast<int>(i), fold, {w, 1});
           if (base.cycles > most) continue;
