@@ -303,7 +303,7 @@ class Beats {
       }
       case Rule::fifo: {
         I through = 0, held = 0, slots = 0;
-        if (r.a == r.x && !r.offered && out(r).last <= t + 1 && (r.limit[0] > 1 || (gap > 1 && again(r) <= t))) {
+        if (passes(r, t, gap)) {
           through = room(r.out, t + 2, gap, most, held);
           if (held + 1 > gap) through = 0;
         }
@@ -398,7 +398,7 @@ class Beats {
       default: return 0;
     }
   }
-  // A fifo that a burst goes straight through.
+  // A fifo that beats go straight through.
   bool passes(Node& r, I t, const Shape& s) { return r.a == r.x && !r.offered && out(r).last <= t + 1 && (r.limit[0] > 1 || (s.step > 1 && again(r) <= t)); }
   // What comes out of a narrower: a fifo of one place takes no more than every other cycle.
   Shape pieces(const Node& r, I gap) const {

@@ -10,7 +10,7 @@ namespace tandem::plan {
 //
 // iCE40 and xcup: depthwise, rescale, threshold (xcup only) and the kinds from reorder to mvau_constant come from 64 networks with every form of
 // the matrix unit and moves, single layers (28, 16) and layers of many channels (xcup: 12); top-k, softmax and normalisation from 36 single
-// layers (in 14 others softmax was within 5 %, normalisation within 14 %); the rest from chains of layers. depthwise_logic has too few stages of
+// layers (in others, ten stages each: softmax within 5 %, normalisation within 16 %); the rest from chains of layers. depthwise_logic has too few stages of
 // its own and takes the row of mvau_logic. Units that share multipliers are counted with DSPs in most samples. Standard cells: depthwise and the
 // kinds from reorder on come from 20 networks with forms and moves, 38 single layers and 6 of many channels; total and mvau_packed are not fitted
 // (of iCE40: gates 4.6 a LUT4 and 6 a flip-flop), what has fewer than 8 stages is rough, and so are the flip-flops of rescale, which are iCE40's.

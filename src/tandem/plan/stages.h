@@ -147,7 +147,8 @@ std::int64_t input_lanes(const StageGraph& g, const Folding& f);
 enum class Memory { constants, writable };
 std::int64_t ice40_brams(std::int64_t depth, std::int64_t width, Memory kind);
 // The same by family. xcup: blocks of 18 kbit (512x36, 1024x18, 2048x9, 4096x4, 8192x2, 16384x1); memories of at most
-// 64 words or 2 kbit become LUT RAM, constants below a quarter of a block become logic.
+// 64 words or 2 kbit become LUT RAM, constants below a quarter of a block become logic. Constants in both families: the banks of a deep memory
+// share blocks, on xcup also of 36 kbit, counted as two.
 std::int64_t brams(Family f, std::int64_t depth, std::int64_t width, Memory kind);
 // Words that a deep memory of constants in block RAM reads at once, to select one of them; 1: none. As yosys chooses.
 std::int64_t rom_banks(Family f, std::int64_t depth, std::int64_t width);
